@@ -1,0 +1,74 @@
+"""Extended XYZ to the last bit: ASE reads it; written here, because ASE rounds coordinates to 1e-8 Å."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.io.extxyz import key_val_dict_to_str
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from ..errors import StructureError
+
+_COLUMN_KINDS = {"f": "R", "i": "I", "u": "I", "b": "L", "U": "S"}
+
+
+def read_extxyz(path: Path) -> list[Atoms]:
+    """All frames of a file, gzipped if its name ends so; values in ``info`` and ``arrays``, none in a calculator."""
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw).decode()
+    if not text.strip():
+        return []
+    frames = ase.io.read(io.StringIO(text), index=":", format="extxyz")
+    for atoms in frames:
+        results: dict[str, Any] = {} if atoms.calc is None else dict(atoms.calc.results)
+        atoms.calc = None
+        for name, value in results.items():
+            is_per_atom = np.shape(value)[:1] == (len(atoms),) and name not in ("stress", "dipole")
+            (atoms.arrays if is_per_atom else atoms.info)[name] = value
+        atoms.info = {k: v.item() if isinstance(v, np.generic) else v for k, v in atoms.info.items()}
+    return list(frames)
+
+
+def write_extxyz(path: Path, frames: Sequence[Atoms]) -> None:
+    """Write frames with ``info`` and all per-atom arrays; numbers in the shortest form that reads back exactly.
+
+    Raises:
+        StructureError: a per-atom array that is not of numbers, booleans or strings.
+    """
+    raw = "".join(map(_frame, frames)).encode()
+    path.write_bytes(gzip.compress(raw, mtime=0) if path.suffix.lower() == ".gz" else raw)
+
+
+def _frame(atoms: Atoms) -> str:
+    columns: dict[str, np.ndarray] = {"species": np.array(atoms.get_chemical_symbols()), "pos": atoms.positions}
+    columns |= {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
+    properties, cells = [], []
+    for name, array in columns.items():
+        kind = _COLUMN_KINDS.get(array.dtype.kind)
+        if kind is None or array.ndim > 2 or " " in name or ":" in name:
+            raise StructureError(
+                f"the per-atom array {name!r} of {array.dtype}, shape {array.shape}, has no place in XYZ"
+            )
+        table = array.reshape(len(atoms), -1)
+        properties.append(f"{name}:{kind}:{table.shape[1]}")
+        cells.append([[_text(value) for value in row] for row in table.tolist()])
+    header = {"Lattice": atoms.cell.array.T} if atoms.cell.rank == 3 else {}
+    info = dict(atoms.info)
+    if np.shape(info.get("stress", ())) == (6,):  # the one name whose shape the format fixes
+        info["stress"] = voigt_6_to_full_3x3_stress(info["stress"])
+    comment = key_val_dict_to_str(header | {"Properties": ":".join(properties)} | info | {"pbc": atoms.pbc})
+    rows = [" ".join(word for cell in row for word in cell) for row in zip(*cells, strict=True)]
+    return "\n".join([str(len(atoms)), comment, *rows, ""])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    return repr(value) if isinstance(value, float) else str(value)
