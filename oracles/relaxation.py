@@ -1,0 +1,91 @@
+"""The relaxed structure and its energy."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from ase import Atoms
+from pydantic import Field, PositiveFloat
+
+from .base import Request, Value
+from .crystal_relaxation import CellFreedom, RelaxationLimits, relax_crystal, voigt_vector
+from .lammps_oracle import GPA_PER_EV_ANG3, LammpsOracle, LammpsOracleSettings, check_phase
+from .potentials import LammpsPotential
+from .warm_start import first_guess
+
+
+class RelaxationSettings(LammpsOracleSettings):
+    """Relaxation to the nearest minimum of the energy."""
+
+    kind: Literal["relaxation"] = "relaxation"
+    cell: CellFreedom = "isotropic"
+    """What relaxes besides the positions: nothing (`fixed`), the volume (`isotropic`), or volume and shape (`full`)."""
+    max_force_ev_ang: PositiveFloat = 1e-3
+    """Largest component of a residual force, in eV/Å."""
+    max_stress_gpa: PositiveFloat = 1e-2
+    """Largest residual stress along what is free to relax, in GPa."""
+    min_phase_fraction: float = Field(default=0.7, ge=0.0, le=1.0)
+    """Share of the relaxed atoms that have to be in the requested phase."""
+    max_force_calls: int = Field(default=400, ge=10)
+    """Force calls before the relaxation counts as not converged."""
+
+    def build(self) -> LammpsRelaxation:
+        """The oracle of these settings.
+
+        Raises:
+            ConfigError: the potential's files are missing or defective.
+        """
+        return LammpsRelaxation(self, self.potential.load())
+
+
+class LammpsRelaxation(LammpsOracle):
+    """Labels structures with the energy, volume and residual stress of their relaxed form.
+
+    :meth:`evaluate` raises ``bad_structure``, ``not_converged``, ``left_phase``, ``corrupt_output`` or
+    ``unavailable``.
+    """
+
+    name: ClassVar[str] = "lammps_relaxation"
+    version: ClassVar[str] = "1"
+    properties: ClassVar[dict[str, str]] = {
+        "energy_ev": "eV",
+        "energy_ev_per_atom": "eV",
+        "volume_ang3_per_atom": "Å^3",
+        "stress_ev_ang3": "eV/Å^3",
+        "pressure_gpa": "GPa",
+    }
+    arrays: ClassVar[frozenset[str]] = frozenset({"stress_ev_ang3"})
+    supports_warm_start: ClassVar[bool] = True
+    cost_hint_s: ClassVar[float] = 0.03
+
+    def __init__(self, settings: RelaxationSettings, potential: LammpsPotential) -> None:
+        super().__init__(settings, potential)
+        self._settings = settings
+        self._limits = RelaxationLimits(
+            force_ev_ang=settings.max_force_ev_ang,
+            stress_ev_ang3=settings.max_stress_gpa / GPA_PER_EV_ANG3,
+            max_calls=settings.max_force_calls,
+        )
+
+    def _label(self, request: Request) -> tuple[dict[str, Value], Atoms, dict[str, Any]]:
+        guess = first_guess(request, is_volume_kept=self._settings.cell == "fixed")
+        crystal = relax_crystal(
+            self._engine,
+            request.atoms,
+            start=(guess.positions, guess.cell),
+            cell_freedom=self._settings.cell,
+            bulk_modulus_ev_ang3=guess.bulk_modulus_ev_ang3,
+            limits=self._limits,
+        )
+        relaxed = crystal.as_atoms(request.atoms)
+        check_phase(relaxed, request.atoms, request.phase, self._settings.min_phase_fraction)
+        found = crystal.evaluation
+        values: dict[str, Value] = {
+            "energy_ev": found.energy_ev,
+            "energy_ev_per_atom": found.energy_ev / len(relaxed),
+            "volume_ang3_per_atom": abs(float(np.linalg.det(crystal.cell))) / len(relaxed),
+            "stress_ev_ang3": voigt_vector(found.stress),
+            "pressure_gpa": found.pressure_ev_ang3 * GPA_PER_EV_ANG3,
+        }
+        return values, relaxed, {"max_force_ev_ang": crystal.max_force_ev_ang, "is_warm_started": guess.is_warm}

@@ -1,0 +1,19 @@
+"""The settings of every oracle, told apart by their ``kind``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .bulk_modulus import BulkModulusSettings
+from .elastic_tensor import ElasticTensorSettings
+from .pair_model import PairModelSettings
+from .relaxation import RelaxationSettings
+from .single_point import SinglePointSettings
+
+OracleSettings = Annotated[
+    BulkModulusSettings | ElasticTensorSettings | RelaxationSettings | SinglePointSettings | PairModelSettings,
+    Field(discriminator="kind"),
+]
+"""Settings of any oracle; ``.check(elements)`` finds what is wrong with them, ``.build()`` makes the oracle."""
