@@ -1,0 +1,1 @@
+"""Surrogates: cheap models of an oracle's properties, immutable once fitted."""
