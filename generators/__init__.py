@@ -1,0 +1,1 @@
+"""Generators: ask/tell sources of candidate structures, without hidden state."""

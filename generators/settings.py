@@ -1,0 +1,25 @@
+"""The settings of every generator, told apart by their ``kind``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .annealing import AnnealingSettings
+from .composition_moves import CompositionMovesSettings
+from .genetic import GeneticSettings
+from .local_search import LocalSearchSettings
+from .random_orderings import RandomOrderingsSettings
+from .surrogate_search import SurrogateSearchSettings
+
+GeneratorSettings = Annotated[
+    RandomOrderingsSettings
+    | LocalSearchSettings
+    | CompositionMovesSettings
+    | GeneticSettings
+    | AnnealingSettings
+    | SurrogateSearchSettings,
+    Field(discriminator="kind"),
+]
+"""Settings of any generator; ``.build(name, space)`` makes it."""
