@@ -1,0 +1,1 @@
+"""Agents: what to generate, evaluate and retrain next, and when to stop."""
