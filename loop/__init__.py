@@ -1,0 +1,1 @@
+"""The loop: configuration, event log, executors, controller, report and command line."""

@@ -1,0 +1,143 @@
+"""`alloysmith fit` and `alloysmith predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from ...errors import StructureError
+from ...generators.base import Failure
+from ...oracles.base import FailureKind
+from ...structures.base import PHASES
+from ...structures.files import read_structures, write_structures
+from ...surrogates.lattice_surrogate import LatticeSurrogate
+from ...surrogates.settings import load_surrogate, save_surrogate
+from ..config import load_settings
+from ..fitting import (
+    ErrorFigures,
+    FitConfig,
+    describe_unusable,
+    error_figures,
+    fit_surrogate,
+    known_value,
+    usable_rows,
+)
+from ..rows import put_failure
+from ..texts import unit_of
+from .arguments import SetOption, find_config
+from .console import notes, output
+from .writing import check_target
+
+
+def fit(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file of a fit, or a shipped fit/… name.")],
+    data: Annotated[Path, typer.Option("--data", metavar="FILE", help="Labelled structures, of any known format.")],
+    model: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The model file to write.")],
+    properties: Annotated[
+        list[str] | None, typer.Option("--property", metavar="NAME", help="What to learn; instead of `properties`.")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Fit a surrogate to labelled structures.
+
+    Rows without the property, or with a `failure`, are left out, as are those that are no FCC or BCC crystal of the
+    surrogate's elements. A share of the rows (`test_fraction`) is held out;
+    the errors on it are printed beside those on the training rows.
+
+    Example: alloysmith fit fit/gaussian_process --data labelled.extxyz -o model.safetensors
+    """
+    chosen = [f"properties=[{', '.join(properties)}]"] if properties else []
+    settings: FitConfig = load_settings(find_config(config), FitConfig, [*(overrides or ()), *chosen])
+    check_target(model)
+    result = fit_surrogate(settings, read_structures(data))
+    save_surrogate(result.surrogate, model)
+    if result.unusable:
+        notes().print(
+            f"warning: {len(result.unusable)} labelled rows cannot be used and are left out; "
+            f"{describe_unusable(result.unusable)}",
+            markup=False,
+        )
+    console = output()
+    console.print(error_table(result.errors))
+    left_out = f"; {result.n_left_out} rows without a value left out" if result.n_left_out else ""
+    console.print(
+        f"wrote {model}: {result.surrogate.spec.kind}, {result.surrogate.spec.n_train} rows{left_out}", markup=False
+    )
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, from `fit` or a run's models/ folder.")],
+    structures: Annotated[Path, typer.Argument(metavar="STRUCTURES", help="Structure file of any known format.")],
+    target: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Structure file to write.")],
+) -> None:
+    """Predict properties with a fitted surrogate.
+
+    Adds predicted_<property> and predicted_<property>_std to the info of each row. A row that the surrogate cannot
+    take, because of its elements or phase, gets none, but a `failure` and its reason in `failure_message`. Where the
+    property itself is there, an error table is printed.
+
+    Example: alloysmith predict model.safetensors structures.extxyz -o predicted.extxyz
+    """
+    surrogate = load_surrogate(model)
+    check_target(target, ("extxyz", "db", "json"))
+    rows = read_structures(structures)
+    phases = surrogate.phases if isinstance(surrogate, LatticeSurrogate) else PHASES
+    usable, unusable = usable_rows(rows, surrogate.spec.elements, phases)
+    if not usable:
+        raise StructureError(f"none of the {len(rows)} rows can be predicted; {describe_unusable(unusable)}")
+    prediction = surrogate.predict(list(usable.values()))
+    names = list(surrogate.spec.properties)
+    errors: dict[str, ErrorFigures] = {}
+    for k, name in enumerate(names):
+        known = [known_value(rows[index], (name,)) for index in usable]
+        values = np.array([np.nan if value is None else value[0] for value in known])
+        if np.isfinite(values).any():
+            errors[name] = error_figures(prediction.mean[:, k], prediction.std[:, k], values)
+        for row in rows:
+            row.info.pop(f"predicted_{name}", None)
+            row.info.pop(f"predicted_{name}_std", None)
+        for n, index in enumerate(usable):
+            rows[index].info[f"predicted_{name}"] = float(prediction.mean[n, k])
+            rows[index].info[f"predicted_{name}_std"] = float(prediction.std[n, k])
+    for index, reason in unusable.items():
+        put_failure(rows[index], Failure(FailureKind.BAD_STRUCTURE, reason))
+    write_structures(target, rows)
+    if unusable:
+        notes().print(
+            f"warning: {len(unusable)} of {len(rows)} rows cannot be predicted; {describe_unusable(unusable)}",
+            markup=False,
+        )
+    console = output()
+    if errors:
+        console.print(error_table({structures.name: errors}))
+    else:
+        notes().print(f"no row holds {' or '.join(names)}, so there are no errors to print", markup=False)
+    console.print(f"wrote {target}: {len(usable)} rows with predicted {', '.join(names)}", markup=False)
+
+
+def error_table(errors: Mapping[str, Mapping[str, ErrorFigures]]) -> Table:
+    """Rows: set of structures and property; columns: the figures."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("rows", "property", "unit"):
+        table.add_column(name, overflow="fold")
+    for name in ("n", "MAE", "RMSE", "R²", "RMSE of mean", "within 1 σ"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for part, figures_of in errors.items():
+        for name, figures in figures_of.items():
+            table.add_row(
+                part,
+                name,
+                unit_of(name),
+                str(figures.n),
+                f"{figures.mae:.4g}",
+                f"{figures.rmse:.4g}",
+                f"{figures.r2:.4f}",
+                f"{figures.rmse_of_mean:.4g}",
+                f"{figures.coverage_68:.0%}",
+            )
+    return table

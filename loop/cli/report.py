@@ -1,0 +1,33 @@
+"""`alloysmith report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..report.build import write_report
+from .arguments import RunDirArgument
+from .console import output
+
+
+def report(
+    run_dir: RunDirArgument,
+    path: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page; DIR/report.html if left out.")
+    ] = None,
+    baselines: Annotated[
+        list[Path] | None,
+        typer.Option("--baseline", "-b", metavar="DIR", help="A run directory to draw beside it; may be repeated."),
+    ] = None,
+) -> None:
+    """Write a campaign's report, one HTML file that works offline.
+
+    Runs whose configurations have the same name are drawn together, as median and range.
+
+    Example: alloysmith report runs/first -o first.html --baseline runs/random-1 --baseline runs/random-2
+    """
+    target = path if path is not None else run_dir / "report.html"
+    write_report(run_dir, target, baselines or ())
+    output().print(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)", markup=False)

@@ -1,0 +1,40 @@
+"""The executor that a configuration asks for."""
+
+from __future__ import annotations
+
+import os
+
+from ..config import ExecutionSettings
+from .base import Executor, OracleFactory
+from .in_process import InProcess
+from .process_pool import ProcessPool
+
+
+def build_executor(settings: ExecutionSettings, factory: OracleFactory) -> Executor:
+    """Start the workers of ``settings``; the caller closes them.
+
+    Raises:
+        ExecutorError: they cannot be started.
+    """
+    if settings.executor == "in_process":
+        return InProcess(factory)
+    n_workers = settings.n_workers or usable_cores()
+    if settings.executor == "process_pool":
+        return ProcessPool(factory, n_workers)
+    from .ray import RayExecutor
+
+    return RayExecutor(
+        factory,
+        n_workers,
+        address=settings.ray.address,
+        cpus_per_worker=settings.ray.cpus_per_worker,
+        gpus_per_worker=settings.ray.gpus_per_worker,
+        resources=settings.ray.resources,
+    )
+
+
+def usable_cores() -> int:
+    """Cores this process may use, which containers and batch systems make fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,196 @@
+"""Evaluations on a Ray cluster, or on a private Ray of this machine. The only module that imports ``ray``.
+
+Ray runs the workers and carries the messages; who does what, deadlines and retries are ours, because Ray has no limit
+on a call's time and cannot cancel a call that holds the interpreter's lock. Actors run one call at a time and are never
+restarted by Ray: one that misses a deadline is killed, and a new actor takes its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from ...generators.base import Failure
+from ...oracles.base import Oracle
+from .base import ExecutorError, OracleFactory, Outcome, Task
+from .work import THREAD_VARIABLES, cannot_build, run_task
+from .worker_pool import Death, Message, Ready, Worker, WorkerPool
+
+_KNOCK_LIMIT_S = 10.0
+
+
+class _Actor:
+    """What runs on the cluster: an oracle in a process of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._oracle: Oracle | None = None
+
+    def start(self, factory: OracleFactory) -> Ready | Failure:
+        """Build the oracle; the reason if that fails."""
+        try:
+            self._oracle = factory()
+        except Exception as error:  # noqa: BLE001 - whatever keeps the oracle from being made is told to the driver
+            return cannot_build(error)
+        return Ready()
+
+    def run(self, task: Task) -> Outcome:
+        """Evaluate one task."""
+        if self._oracle is None:
+            raise RuntimeError("start() comes first")
+        return run_task(self._oracle, task, self._name)
+
+
+class RayWorker(Worker):
+    """An actor, and the calls it has not answered yet."""
+
+    def __init__(self, name: str, actor: Any, factory: Any) -> None:
+        super().__init__(name)
+        self._actor = actor
+        self._calls: deque[Any] = deque([actor.start.remote(factory)])
+
+    @property
+    def call(self) -> Any | None:
+        """What it is busy with, if anything."""
+        return self._calls[0] if self._calls else None
+
+    def send(self, task: Task) -> bool:
+        """Call the actor; Ray keeps the call until the actor is free."""
+        self._calls.append(self._actor.run.remote(task))
+        return True
+
+    def receive(self) -> Message:
+        """The answer to its first call, or its death."""
+        try:
+            message: Message = ray.get(self._calls.popleft())
+        except RayActorError as error:
+            return Death("died", {"ray": str(error)[-2000:]})
+        except RayError as error:  # the answer could not be sent
+            return Death(f"lost its answer ({type(error).__name__})", {"ray": str(error)[-2000:]})
+        return message
+
+    def kill(self) -> None:
+        """End the actor's process."""
+        ray.kill(self._actor, no_restart=True)
+
+
+class RayExecutor(WorkerPool[RayWorker]):
+    """Workers are Ray actors.
+
+    Args:
+        factory: makes the oracle of a worker; picklable, from a module that workers can import.
+        n_workers: number of actors.
+        address: ``"local"`` for a private Ray on this machine, else the cluster to join.
+        cpus_per_worker, gpus_per_worker, resources: what each actor reserves.
+
+    Raises:
+        ExecutorError: no such cluster, or it does not have what the workers reserve.
+    """
+
+    def __init__(
+        self,
+        factory: OracleFactory,
+        n_workers: int,
+        *,
+        address: str = "local",
+        cpus_per_worker: float = 1.0,
+        gpus_per_worker: float = 0.0,
+        resources: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(n_workers)
+        self._owns_connection = not ray.is_initialized()
+        if self._owns_connection:
+            own = {name: amount * n_workers for name, amount in (resources or {}).items()}
+            _connect(address, n_cpus=max(1, math.ceil(n_workers * cpus_per_worker)), resources=own)
+        try:
+            wanted = {"CPU": cpus_per_worker, "GPU": gpus_per_worker, **(resources or {})}
+            _check_resources({name: amount for name, amount in wanted.items() if amount > 0}, n_workers)
+            self._factory = ray.put(factory)
+            self._actor_class = ray.remote(_Actor).options(
+                num_cpus=cpus_per_worker,
+                num_gpus=gpus_per_worker,
+                resources=dict(resources or {}),
+                max_restarts=0,
+                max_task_retries=0,
+                max_concurrency=1,
+                runtime_env={"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")},
+            )
+            self._staff()
+        except BaseException:
+            self.close()
+            raise
+
+    def _hire(self, name: str) -> RayWorker:
+        return RayWorker(name, self._actor_class.remote(name), self._factory)
+
+    def _wait(self, workers: Sequence[RayWorker], timeout_s: float | None) -> list[RayWorker]:
+        calls = [worker.call for worker in workers if worker.call is not None]
+        try:
+            first, _ = ray.wait(calls, num_returns=1, timeout=timeout_s)
+            ended, _ = ray.wait(calls, num_returns=len(calls), timeout=0) if first else ([], [])
+        except (RayError, ConnectionError) as error:
+            raise ExecutorError(f"the Ray cluster is gone: {error}; resume the campaign when it is back") from error
+        return [worker for worker in workers if worker.call in ended]
+
+    def _dismiss(self, workers: Sequence[RayWorker]) -> None:
+        """Kill the actors, and leave Ray if this executor joined it."""
+        if not ray.is_initialized():
+            return
+        for worker in workers:
+            worker.kill()
+        if self._owns_connection:
+            ray.shutdown()
+
+
+def _connect(address: str, n_cpus: int, resources: Mapping[str, float]) -> None:
+    """Start or join Ray quietly; a private one is told that it has ``n_cpus`` and ``resources``.
+
+    Raises:
+        ExecutorError: there is nothing at ``address``, or Ray does not start.
+    """
+    # Ray would otherwise warn that a later version changes what num_gpus=0 means; workers here state what they need.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    _look_for_cluster(address)
+    options: dict[str, Any] = {"num_cpus": n_cpus, "resources": dict(resources)} if address == "local" else {}
+    try:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        hint = "" if address == "local" else "; `local` starts a private Ray on this machine"
+        raise ExecutorError(f"Ray cannot be reached at {address!r}: {error}{hint}") from error
+
+
+def _look_for_cluster(address: str) -> None:
+    """Knock at ``host:port``: Ray itself would try for minutes where nobody is."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_LIMIT_S).close()
+    except OSError as error:
+        raise ExecutorError(
+            f"Ray cannot be reached at {address!r}: {error}; start it there with `ray start --head`, or use `local` "
+            "for a private Ray on this machine"
+        ) from error
+
+
+def _check_resources(per_worker: Mapping[str, float], n_workers: int) -> None:
+    """Compare with what the cluster has: Ray would wait for ever, in silence, for what nobody has."""
+    have = ray.cluster_resources()
+    lacking = [
+        f"{amount * n_workers:g} {name} (it has {have.get(name, 0.0):g})"
+        for name, amount in per_worker.items()
+        if amount * n_workers > have.get(name, 0.0) + 1e-9
+    ]
+    if lacking:
+        raise ExecutorError(
+            f"{n_workers} workers need {', '.join(lacking)} of the Ray cluster; lower execution.n_workers or what each "
+            "worker reserves in execution.ray"
+        )

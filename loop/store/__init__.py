@@ -1,0 +1,1 @@
+"""The run directory: append-only event log, lock, content-addressed files."""

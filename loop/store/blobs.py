@@ -1,0 +1,69 @@
+"""Large things beside the log, named by the hash of their content and complete before anything names them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from ..errors import RunDirectoryError
+
+MODELS_FOLDER = "models"
+
+
+class BlobStore:
+    """Files in a folder, named by their content. Writing the same content twice leaves one file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, content: bytes, suffix: str) -> str:
+        """Store ``content``; return its name.
+
+        The file is synced and renamed into place, so a name that was returned is a whole file.
+
+        Raises:
+            RunDirectoryError: the folder cannot be written, or the disk is full.
+        """
+        name = f"{_hash(content)}{suffix}"
+        scratch = self._folder / f".writing-{os.getpid()}{suffix}"
+        try:
+            self._folder.mkdir(exist_ok=True)
+            with scratch.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.replace(self._folder / name)
+            sync_folder(self._folder)
+        except OSError as error:
+            scratch.unlink(missing_ok=True)
+            raise RunDirectoryError(
+                f"{self._folder} cannot be written: {error.strerror or error}; make room, then resume"
+            ) from error
+        return name
+
+    def path(self, name: str) -> Path:
+        """Where the file of that name is.
+
+        Raises:
+            RunDirectoryError: it is missing, or its content is not what its name says.
+        """
+        path = self._folder / name
+        if not path.is_file():
+            raise RunDirectoryError(f"{path} is missing, though the log names it; restore it from a copy")
+        if _hash(path.read_bytes()) != name.partition(".")[0]:
+            raise RunDirectoryError(f"{path} is damaged: its content does not match its name; restore it from a copy")
+        return path
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut, as fsync does for the content of a file."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
