@@ -1,0 +1,159 @@
+"""Search efficiency: evaluations that each method needs, at equal numbers of oracle calls.
+
+Runs the default campaign and its baselines (random orderings, the local search of the P-CDVAE paper, a genetic
+algorithm, simulated annealing) from several seeds with the same oracle, and prints when each passed the targets, the
+best value after given numbers of evaluations, and the mean of the best-so-far curve; median and range over seeds.
+
+    python benchmarks/search.py --seeds 5 --evaluations 400
+    python benchmarks/search.py --methods genetic --evaluations 3000 --seeds 2
+
+Campaigns are kept below ``--out`` and resumed, so the command can be interrupted and repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from alloysmith.loop.campaign import Campaign
+from alloysmith.loop.config import load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+BASELINES: dict[str, dict[str, object]] = {
+    "random": {"kind": "random"},
+    "local_search": {"kind": "local_search"},
+    "genetic": {"kind": "genetic"},
+    "annealing": {"kind": "annealing", "n_chains": 1},
+}
+METHODS = ("bayesian", *BASELINES)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One campaign: the score after each evaluation (failures repeat the best so far) and what it cost."""
+
+    method: str
+    seed: int
+    best: np.ndarray
+    n_failed: int
+    wall_s: float
+    cpu_s: float
+
+
+def overrides(method: str, seed: int, n_evaluations: int, extra: Sequence[str]) -> list[str]:
+    """Overrides of the default campaign that make it the method's."""
+    chosen = [f"seed={seed}", f"budget.n_evaluations={n_evaluations}", "execution.executor=in_process", *extra]
+    if method in BASELINES:
+        generator = dict(BASELINES[method])
+        if method == "annealing":
+            generator["n_evaluations"] = n_evaluations
+        # batches of ten as the default campaign; a step of the local search is its own batch of 20
+        batch = 20 if method == "local_search" else 10
+        chosen += [
+            f"generators={{search: {flow(generator)}}}",
+            "surrogate=null",
+            f"agent={{kind: direct, generator: search, batch_size: {batch}}}",
+        ]
+    return chosen
+
+
+def flow(mapping: dict[str, object]) -> str:
+    """A YAML flow mapping."""
+    return "{" + ", ".join(f"{key}: {value}" for key, value in mapping.items()) + "}"
+
+
+def run_one(method: str, seed: int, n_evaluations: int, config: Path, out: Path, extra: Sequence[str]) -> Curve:
+    """Run or resume one campaign to its end."""
+    run_dir = out / f"{method}-{seed}"
+    if (run_dir / "events.jsonl").exists():
+        campaign = Campaign.open(run_dir, [f"budget.n_evaluations={n_evaluations}"])
+    else:
+        campaign = Campaign.create(load_config(config, overrides(method, seed, n_evaluations, extra)), run_dir)
+    started = time.process_time()
+    campaign.run()
+    cpu_s = time.process_time() - started
+    objective = campaign.config.objective.build()
+    evaluations = sorted(campaign.state.evaluations, key=lambda e: e.request_id)
+    scores = [objective.score(e.label) if e.label is not None else -np.inf for e in evaluations]
+    best = np.maximum.accumulate(np.array(scores))
+    return Curve(method, seed, best, int(np.isneginf(scores).sum()), campaign.state.elapsed_s, cpu_s)
+
+
+def passes(best: np.ndarray, target: float) -> float:
+    """Evaluations until ``target`` was passed; infinite if never."""
+    hits = np.flatnonzero(best > target)
+    return float(hits[0] + 1) if len(hits) else float("inf")
+
+
+def spread(values: Sequence[float], digits: int = 0) -> str:
+    """Median and range; ``-`` stands for never."""
+
+    def text(value: float) -> str:
+        return "-" if not np.isfinite(value) else f"{value:.{digits}f}"
+
+    return f"{text(statistics.median(values))} ({text(min(values))}..{text(max(values))})"
+
+
+def print_table(curves: Sequence[Curve], targets: Sequence[float], marks: Sequence[int]) -> None:
+    """One row a method."""
+    header = ["method", "seeds", *(f"evaluations to {t:g}" for t in targets), *(f"best after {m}" for m in marks)]
+    header += ["mean of best", "failed", "CPU-s"]
+    print("| " + " | ".join(header) + " |")
+    print("|" + " --- |" * len(header))
+    for method in METHODS:
+        mine = [c for c in curves if c.method == method]
+        if not mine:
+            continue
+        row = [method, str(len(mine))]
+        row += [spread([passes(c.best, t) for c in mine]) for t in targets]
+        row += [spread([float(c.best[min(m, len(c.best)) - 1]) for c in mine], 2) for m in marks]
+        row.append(spread([float(np.mean(c.best[np.isfinite(c.best)])) for c in mine], 2))
+        row.append(spread([c.n_failed for c in mine]))
+        row.append(spread([c.cpu_s for c in mine]))
+        print("| " + " | ".join(row) + " |")
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "nifecr_bulk_modulus.yaml")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0")
+    parser.add_argument("--evaluations", type=int, default=400)
+    parser.add_argument("--targets", type=float, nargs="*", default=[197.26, 197.5])
+    parser.add_argument("--marks", type=int, nargs="*", default=[50, 100, 200, 400])
+    parser.add_argument("--set", dest="extra", action="append", default=[], help="override of the configuration")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "benchmark-search")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    curves: list[Curve] = []
+    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
+        jobs = [
+            pool.submit(run_one, method, seed, args.evaluations, args.config, args.out, args.extra)
+            for method in args.methods
+            for seed in range(args.seeds)
+        ]
+        for job in as_completed(jobs):
+            curve = job.result()
+            curves.append(curve)
+            print(
+                f"{curve.method:>14} seed {curve.seed}: best {curve.best[-1]:.3f} after {len(curve.best)}; passed "
+                + ", ".join(f"{t:g} after {passes(curve.best, t):g}" for t in args.targets)
+                + f"; {curve.wall_s:.0f} s",
+                flush=True,
+            )
+    print()
+    print_table(curves, args.targets, args.marks)
+
+
+if __name__ == "__main__":
+    main()
