@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from multiprocessing import get_context
-from multiprocessing.context import ForkProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -29,9 +29,15 @@ def _run(run_dir: Path) -> None:
     os._exit(Campaign.open(run_dir).run().exit_code)
 
 
-def _drive(run_dir: Path) -> ForkProcess:
-    """A driver in a process of its own; forked, since importing everything anew would be most of the test."""
-    driver = get_context("fork").Process(target=_run, args=(run_dir,))
+def _drive(run_dir: Path) -> ForkServerProcess:
+    """A driver in a process of its own.
+
+    Not forked from this one: where an earlier test has used Ray, the child would inherit its dead threads and locks and
+    could wait for ever. The server that forks instead has the engine imported once and nothing started.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["alloysmith.loop.campaign"])
+    driver = context.Process(target=_run, args=(run_dir,))
     driver.start()
     return driver
 
@@ -186,7 +192,7 @@ def test_a_private_ray_dies_with_its_killed_driver_and_the_campaign_goes_on(
         time.sleep(0.1)
 
 
-def _send(driver: ForkProcess, number: signal.Signals) -> None:
+def _send(driver: ForkServerProcess, number: signal.Signals) -> None:
     assert driver.pid is not None
     os.kill(driver.pid, number)
 
