@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from .base import FailureKind, OracleError
-from .lammps_engine import Evaluation, LammpsEngine
+from .force_engine import Evaluation, ForceEngine
 from .preconditioner import spring_model
 from .quasi_newton import InverseHessian
 
@@ -107,7 +107,7 @@ class RelaxedCrystal:
 class _Landscape:
     """Generalised coordinates (displacements, then strain amplitudes) -> structure, energy and gradient."""
 
-    def __init__(self, engine: LammpsEngine, positions: np.ndarray, cell: np.ndarray, modes: np.ndarray) -> None:
+    def __init__(self, engine: ForceEngine, positions: np.ndarray, cell: np.ndarray, modes: np.ndarray) -> None:
         self._engine = engine
         self._positions = positions
         self._cell = cell
@@ -137,7 +137,7 @@ class _Landscape:
 
 
 def relax_crystal(
-    engine: LammpsEngine,
+    engine: ForceEngine,
     atoms: Atoms,
     *,
     start: tuple[np.ndarray, np.ndarray] | None = None,

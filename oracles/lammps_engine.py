@@ -17,7 +17,6 @@ import ctypes
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +25,7 @@ from ase import Atoms
 from ..errors import ConfigError
 from .base import FailureKind, OracleError
 from .cell_frame import CellFrame
+from .force_engine import Evaluation
 from .lammps_library import LammpsUnavailableError, new_lammps
 from .potentials import LammpsPotential
 from .structure_guard import check_geometry, check_structure
@@ -35,26 +35,6 @@ BAR_PER_EV_ANG3 = 1.6021765e6
 
 _TRIAL_TIMEOUT_S = 120.0
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Energy and its derivatives at one structure.
-
-    Attributes:
-        energy_ev: potential energy of the cell, eV.
-        forces: ``[n_atoms, 3]``, eV/Å.
-        stress: ``[3, 3]``, eV/Å^3, symmetric; ASE's sign (tension is positive).
-    """
-
-    energy_ev: float
-    forces: np.ndarray
-    stress: np.ndarray
-
-    @property
-    def pressure_ev_ang3(self) -> float:
-        """Hydrostatic pressure, eV/Å^3 (compression is positive)."""
-        return -float(np.trace(self.stress)) / 3.0
 
 
 class LammpsEngine:

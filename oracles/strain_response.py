@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .crystal_relaxation import RelaxedCrystal
-from .lammps_engine import LammpsEngine
+from .force_engine import ForceEngine
 
 FINITE_STRAIN = 2.0e-3 / 3.0
 """Amplitude of the confirming strains: ±0.2 % of volume for the isotropic mode."""
@@ -54,7 +54,7 @@ class StrainResponse:
 
 
 def strain_response(
-    engine: LammpsEngine, crystal: RelaxedCrystal, modes: np.ndarray, *, tolerance_ev_ang3: float
+    engine: ForceEngine, crystal: RelaxedCrystal, modes: np.ndarray, *, tolerance_ev_ang3: float
 ) -> StrainResponse:
     """Stiffness of a relaxed crystal for some strain modes.
 
@@ -99,7 +99,7 @@ def strain_response(
     return StrainResponse(stiffness, softening / volume, uncertainty, engine.n_calls - n_before)
 
 
-def _drive(engine: LammpsEngine, crystal: RelaxedCrystal, mode: np.ndarray) -> np.ndarray:
+def _drive(engine: ForceEngine, crystal: RelaxedCrystal, mode: np.ndarray) -> np.ndarray:
     """Forces per unit strain on ions that follow the strain, flat ``[3 n]``."""
     deformation = np.eye(3) + _SMALL_STRAIN * mode
     strained = engine.evaluate(crystal.positions @ deformation, crystal.cell @ deformation)
@@ -107,7 +107,7 @@ def _drive(engine: LammpsEngine, crystal: RelaxedCrystal, mode: np.ndarray) -> n
 
 
 def _finite_response(
-    engine: LammpsEngine, crystal: RelaxedCrystal, mode: np.ndarray, moves: np.ndarray
+    engine: ForceEngine, crystal: RelaxedCrystal, mode: np.ndarray, moves: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stress ``[3, 3]`` and forces ``[3 n]`` per unit strain, when the ions move by ``moves`` per unit strain."""
     ends = []
@@ -120,7 +120,7 @@ def _finite_response(
 
 
 def _conjugate_gradients(
-    engine: LammpsEngine, crystal: RelaxedCrystal, drive: np.ndarray, tolerance_ev: float
+    engine: ForceEngine, crystal: RelaxedCrystal, drive: np.ndarray, tolerance_ev: float
 ) -> np.ndarray:
     """Displacements ``[3 n]`` under ``drive`` (forces per unit strain); stops where the curvature turns negative."""
     moves = np.zeros_like(drive)
@@ -155,7 +155,7 @@ def _with_strains(crystal: RelaxedCrystal, flat: np.ndarray) -> np.ndarray:
     return np.concatenate([flat, np.zeros(crystal.n_strains)])
 
 
-def _hessian_product(engine: LammpsEngine, crystal: RelaxedCrystal, direction: np.ndarray) -> np.ndarray:
+def _hessian_product(engine: ForceEngine, crystal: RelaxedCrystal, direction: np.ndarray) -> np.ndarray:
     step = _DISPLACEMENT_ANG / float(np.abs(direction).max())
     moved = engine.evaluate(crystal.positions + step * direction.reshape(-1, 3), crystal.cell)
     return _centred(crystal.evaluation.forces - moved.forces) / step

@@ -1,0 +1,1 @@
+"""Common ground of interatomic potentials: frames, graphs, losses, training, calculators."""

@@ -1,0 +1,77 @@
+"""What the trainable part of a potential is: energies of a batch, differentiable in its vectors and parameters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .graph import Batch
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """What a model computes for a batch.
+
+    Attributes:
+        energies: ``[n_frames]``, eV.
+        forces: ``[n_atoms, 3]``, eV/Å.
+        virials: ``[n_frames, 3, 3]``, eV: the derivative of the energy by homogeneous strain, volume times stress in
+            ASE's sign (tension is positive).
+    """
+
+    energies: Tensor
+    forces: Tensor
+    virials: Tensor
+
+
+class PotentialModel(nn.Module, ABC):
+    """Base of all potentials that are trained with PyTorch.
+
+    Args:
+        elements: chemical symbols of the types, in order.
+        cutoff_ang: pairs further apart do not interact, Å.
+    """
+
+    def __init__(self, elements: tuple[str, ...], cutoff_ang: float) -> None:
+        super().__init__()
+        self.elements = elements
+        self.cutoff_ang = cutoff_ang
+
+    @abstractmethod
+    def energies(self, batch: Batch) -> Tensor:
+        """Energy of each structure, ``[n_frames]``, eV; differentiable to any order in the vectors and parameters."""
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, Any]:
+        """JSON-able facts from which an equal model without its parameters can be built."""
+
+    def energies_and_pair_forces(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Energies ``[n_frames]`` and the energy's derivative by each pair vector, ``[n_pairs, 3]``, eV/Å.
+
+        A model that knows its derivative in closed form overrides this, which makes training several times cheaper.
+        """
+        vectors = batch.vectors.detach().requires_grad_(True)
+        with torch.enable_grad():
+            energies = self.energies(batch.with_vectors(vectors))
+            is_training = any(parameter.requires_grad for parameter in self.parameters()) and torch.is_grad_enabled()
+            (slopes,) = torch.autograd.grad(energies.sum(), vectors, create_graph=is_training)
+        return energies, slopes
+
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Energies, forces and virials of a batch."""
+        energies, slopes = self.energies_and_pair_forces(batch)
+        return _gather(batch, energies, slopes)
+
+
+def _gather(batch: Batch, energies: Tensor, slopes: Tensor) -> ModelOutput:
+    forces = torch.zeros(len(batch.types), 3, dtype=slopes.dtype, device=slopes.device)
+    forces = forces.index_add(0, batch.first, slopes).index_add(0, batch.second, -slopes)
+    per_pair = torch.einsum("pi,pj->pij", batch.vectors, slopes).reshape(-1, 9)
+    virials = torch.zeros(batch.n_frames, 9, dtype=slopes.dtype, device=slopes.device)
+    virials = virials.index_add(0, batch.frame_of_pair, per_pair).reshape(-1, 3, 3)
+    return ModelOutput(energies, forces, (virials + virials.transpose(1, 2)) / 2)
