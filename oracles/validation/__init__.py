@@ -1,1 +1,1 @@
-"""Properties that a potential is judged by, from any engine of forces: equation of state, elasticity, defects, melting."""
+"""Properties that a potential is judged by: equation of state, elasticity, defects, surfaces, phonons, melting."""

@@ -55,12 +55,12 @@ class PotentialModel(nn.Module, ABC):
 
         A model that knows its derivative in closed form overrides this, which makes training several times cheaper.
         """
+        is_training = torch.is_grad_enabled()
         vectors = batch.vectors.detach().requires_grad_(True)
         with torch.enable_grad():
             energies = self.energies(batch.with_vectors(vectors))
-            is_training = any(parameter.requires_grad for parameter in self.parameters()) and torch.is_grad_enabled()
             (slopes,) = torch.autograd.grad(energies.sum(), vectors, create_graph=is_training)
-        return energies, slopes
+        return (energies, slopes) if is_training else (energies.detach(), slopes)
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Energies, forces and virials of a batch."""
