@@ -1,1 +1,1 @@
-"""Properties that a potential is judged by: equation of state, elasticity, defects, surfaces, phonons, melting."""
+"""Properties that a potential is judged by, each measured with any force engine."""
