@@ -27,13 +27,18 @@ def read_extxyz(path: Path) -> list[Atoms]:
         return []
     frames = ase.io.read(io.StringIO(text), index=":", format="extxyz")
     for atoms in frames:
-        results: dict[str, Any] = {} if atoms.calc is None else dict(atoms.calc.results)
-        atoms.calc = None
-        for name, value in results.items():
-            is_per_atom = np.shape(value)[:1] == (len(atoms),) and name not in ("stress", "dipole")
-            (atoms.arrays if is_per_atom else atoms.info)[name] = value
+        take_results(atoms)
         atoms.info = {k: v.item() if isinstance(v, np.generic) else v for k, v in atoms.info.items()}
     return list(frames)
+
+
+def take_results(atoms: Atoms) -> None:
+    """Move what a calculator has computed into ``info`` and ``arrays``, in place, and drop the calculator."""
+    results: dict[str, Any] = {} if atoms.calc is None else dict(atoms.calc.results)
+    atoms.calc = None
+    for name, value in results.items():
+        is_per_atom = np.shape(value)[:1] == (len(atoms),) and name not in ("stress", "dipole")
+        (atoms.arrays if is_per_atom else atoms.info)[name] = value
 
 
 def write_extxyz(path: Path, frames: Sequence[Atoms]) -> None:
@@ -44,6 +49,12 @@ def write_extxyz(path: Path, frames: Sequence[Atoms]) -> None:
     """
     raw = "".join(map(_frame, frames)).encode()
     path.write_bytes(gzip.compress(raw, mtime=0) if path.suffix.lower() == ".gz" else raw)
+
+
+def append_extxyz(path: Path, frames: Sequence[Atoms]) -> None:
+    """Add frames at the end of a file that is not compressed, written as by :func:`write_extxyz`."""
+    with path.open("ab") as file:
+        file.write("".join(map(_frame, frames)).encode())
 
 
 def _frame(atoms: Atoms) -> str:

@@ -16,6 +16,7 @@ from ase import Atoms
 
 from ...oracles.force_engine import Evaluation
 from ..base import SurrogateState
+from .graph import Graph
 
 
 @dataclass(frozen=True)
@@ -57,4 +58,13 @@ class Potential(Protocol):
 
     def state(self) -> SurrogateState:
         """The potential as plain data; reading it back gives identical evaluations."""
+        ...
+
+
+@runtime_checkable
+class GraphPotential(Potential, Protocol):
+    """A potential that also takes graphs, so that neighbours of atoms that move can be kept."""
+
+    def evaluate_graphs(self, graphs: Sequence[Graph]) -> list[Evaluation]:
+        """Energies, forces and stresses of structures whose neighbours are known; types as in ``spec.elements``."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,18 +32,11 @@ class TorchPotential:
 
     def evaluate(self, structures: Sequence[Atoms]) -> list[Evaluation]:
         """See :meth:`~.base.Potential.evaluate`."""
-        found: list[Evaluation] = []
-        parameter = next(self.model.parameters())
-        for members, graphs in self._chunks(structures):
-            batch = collate(graphs, dtype=parameter.dtype, device=str(parameter.device))
-            with torch.no_grad():
-                output = self.model(batch)
-            energies = output.energies.double().cpu().numpy()
-            stresses = (output.virials / batch.volumes[:, None, None]).double().cpu().numpy()
-            forces = np.split(output.forces.double().cpu().numpy(), np.cumsum([len(g.types) for g in graphs])[:-1])
-            for k, atoms in enumerate(members):
-                found.append(Evaluation(float(energies[k]) + self._reference(atoms), forces[k], stresses[k]))
-        return found
+        return self._evaluated(build_graph(atoms, self.spec.elements, self.spec.cutoff_ang) for atoms in structures)
+
+    def evaluate_graphs(self, graphs: Sequence[Graph]) -> list[Evaluation]:
+        """See :meth:`~.base.GraphPotential.evaluate_graphs`."""
+        return self._evaluated(graphs)
 
     def state(self) -> SurrogateState:
         """See :meth:`~.base.Potential.state`."""
@@ -57,21 +50,31 @@ class TorchPotential:
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.model.state_dict().items()}
         return SurrogateState(self.spec.kind, {"spec": spec, "model": dict(self.model.settings())}, arrays)
 
-    def _reference(self, atoms: Atoms) -> float:
-        energies = self.spec.reference_energies_ev
-        return sum(energies.get(symbol, 0.0) * n for symbol, n in atoms.symbols.formula.count().items())
+    def _evaluated(self, graphs: Iterable[Graph]) -> list[Evaluation]:
+        found: list[Evaluation] = []
+        parameter = next(self.model.parameters())
+        references = np.array([self.spec.reference_energies_ev.get(symbol, 0.0) for symbol in self.spec.elements])
+        for members in _chunks(graphs):
+            batch = collate(members, dtype=parameter.dtype, device=str(parameter.device))
+            with torch.no_grad():
+                output = self.model(batch)
+            energies = output.energies.double().cpu().numpy()
+            stresses = (output.virials / batch.volumes[:, None, None]).double().cpu().numpy()
+            forces = np.split(output.forces.double().cpu().numpy(), np.cumsum([len(g.types) for g in members])[:-1])
+            for k, graph in enumerate(members):
+                reference = float(references[graph.types].sum())
+                found.append(Evaluation(float(energies[k]) + reference, forces[k], stresses[k]))
+        return found
 
-    def _chunks(self, structures: Sequence[Atoms]) -> Iterator[tuple[list[Atoms], list[Graph]]]:
-        members: list[Atoms] = []
-        graphs: list[Graph] = []
-        n_pairs = 0
-        for atoms in structures:
-            graph = build_graph(atoms, self.spec.elements, self.spec.cutoff_ang)
-            if graphs and n_pairs + len(graph.first) > _MAX_PAIRS:
-                yield members, graphs
-                members, graphs, n_pairs = [], [], 0
-            members.append(atoms)
-            graphs.append(graph)
-            n_pairs += len(graph.first)
-        if graphs:
-            yield members, graphs
+
+def _chunks(graphs: Iterable[Graph]) -> Iterator[list[Graph]]:
+    members: list[Graph] = []
+    n_pairs = 0
+    for graph in graphs:
+        if members and n_pairs + len(graph.first) > _MAX_PAIRS:
+            yield members
+            members, n_pairs = [], 0
+        members.append(graph)
+        n_pairs += len(graph.first)
+    if members:
+        yield members

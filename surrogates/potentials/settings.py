@@ -1,0 +1,49 @@
+"""All models that a configuration can name by ``kind``, and reading any potential from a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..base import SurrogateError, SurrogateState
+from ..eam import settings as eam
+from ..eam.settings import EamSettings, eam_from_state
+from ..model_file import load_state, save_state
+from . import committee
+from .base import Potential
+from .committee import Committee, member_states
+
+ModelSettings = EamSettings
+"""Settings of a model; a union by ``kind`` as soon as there is a second one."""
+
+
+def potential_from_state(state: SurrogateState) -> Potential:
+    """The fitted potential of a state.
+
+    Raises:
+        SurrogateError: an unknown kind, or an incomplete state.
+    """
+    if state.kind == eam.KIND:
+        return eam_from_state(state)
+    if state.kind == committee.KIND:
+        return Committee(tuple(potential_from_state(member) for member in member_states(state)))
+    raise SurrogateError(
+        f"a model of kind {state.kind!r} is no interatomic potential; those are {eam.KIND} and {committee.KIND}"
+    )
+
+
+def save_potential(potential: Potential, path: Path) -> None:
+    """Write a fitted potential to a model file.
+
+    Raises:
+        SurrogateError: the file cannot be written.
+    """
+    save_state(potential.state(), path)
+
+
+def load_potential(path: Path) -> Potential:
+    """Read a fitted potential from a model file.
+
+    Raises:
+        SurrogateError: the file is missing, damaged, or holds no potential of a kind and version known here.
+    """
+    return potential_from_state(load_state(path))
