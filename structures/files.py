@@ -30,7 +30,7 @@ import numpy as np
 from ase import Atoms
 
 from ..errors import StructureError
-from .extxyz import read_extxyz, write_extxyz
+from .extxyz import read_extxyz, take_results, write_extxyz
 from .lammps_data import read_lammps_data, write_lammps_data
 from .pymatgen_json import atoms_from_json, atoms_to_json
 
@@ -87,15 +87,19 @@ def file_format(path: str | Path) -> FileFormat:
     return found
 
 
-def read_structures(path: str | Path, elements: Sequence[str] | None = None) -> list[Atoms]:
+def read_structures(
+    path: str | Path, elements: Sequence[str] | None = None, *, allow_defects: bool = False
+) -> list[Atoms]:
     """All structures of a file.
 
-    Values travel in ``atoms.info`` and ``atoms.arrays``. Energies, forces and stresses of extended XYZ are there too,
-    under these names and with ASE's signs and units, rather than in a calculator.
+    Values travel in ``atoms.info`` and ``atoms.arrays``. Energies, forces and stresses of extended XYZ and of ASE
+    databases are there too, under these names and with ASE's signs and units, rather than in a calculator.
 
     Args:
         elements: chemical symbols of the atom types 1, 2, … of a LAMMPS data file; by default they are taken from the
             file (type labels, comments, then masses).
+        allow_defects: return structures whose coordinates are not finite, or whose atoms have no element, as well,
+            for a caller who names all that is wrong together.
 
     Raises:
         StructureError: no such file, an unknown format, a damaged, truncated or empty file, disordered sites.
@@ -115,6 +119,8 @@ def read_structures(path: str | Path, elements: Sequence[str] | None = None) -> 
         raise StructureError(f"{path}: cannot be read as {form}; it may be damaged or cut short ({detail})") from error
     if not structures or not all(len(atoms) for atoms in structures):
         raise StructureError(f"{path}: the file holds no structure, or one without atoms")
+    if allow_defects:
+        return structures
     for number, atoms in enumerate(structures, start=1):
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
             raise StructureError(f"{path}: structure {number} has coordinates that are not finite numbers")
@@ -193,8 +199,9 @@ def _read_db(path: Path, elements: Sequence[str] | None) -> list[Atoms]:
     with ase.db.connect(path, type="db") as database:
         for row in database.select():
             atoms = row.toatoms()
-            atoms.calc = None
             atoms.info = {**row.key_value_pairs, **row.data.get("info", {})}
+            take_results(atoms)
+            atoms.set_constraint()
             for name, values in row.data.get("arrays", {}).items():
                 atoms.set_array(name, np.asarray(values))
             frames.append(atoms)
