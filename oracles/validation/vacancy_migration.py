@@ -120,8 +120,7 @@ def vacancy_migration(engine: ForceEngine, crystal: Crystal, settings: VacancyMi
             )
     energies = np.array([image.get_potential_energy() for image in images])
     legs = [
-        np.linalg.norm(after.get_positions() - before.get_positions())
-        for before, after in itertools.pairwise(images)
+        np.linalg.norm(after.get_positions() - before.get_positions()) for before, after in itertools.pairwise(images)
     ]
     above_start = energies - energies[0]
     return VacancyMigration(
