@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .force_engine import Evaluation
-from .md_guard import MdStop
+from .md_guard import MdStop, MdStopReason
 
 ForceFunction = Callable[[np.ndarray, np.ndarray], Evaluation]
 """Positions ``[n_atoms, 3]`` by atom id and box ``[3, 3]`` (Å, LAMMPS' axes) -> energy, forces and stress there."""
@@ -31,6 +31,7 @@ class ExternalForces:
 
     Args:
         lmp: a LAMMPS instance with a box and atoms.
+        n_atoms: how many.
         function: gives forces that LAMMPS adds to its own; ``None`` where a pair style does it all.
         check: looked at after the forces of each step are known.
 
@@ -38,8 +39,9 @@ class ExternalForces:
         stop: what the check found, if anything; the run has then ended at that step.
     """
 
-    def __init__(self, lmp: Any, function: ForceFunction | None, check: StepCheck) -> None:
+    def __init__(self, lmp: Any, n_atoms: int, function: ForceFunction | None, check: StepCheck) -> None:
         self._lmp = lmp
+        self._n_atoms = n_atoms
         self._function = function
         self._check = check
         self._error: BaseException | None = None
@@ -68,6 +70,11 @@ class ExternalForces:
             self._lmp.force_timeout()
 
     def _step(self, step: int, n_local: int, index: np.ndarray, x: np.ndarray, external: np.ndarray) -> None:
+        if n_local != self._n_atoms:  # the rows beyond are no atoms any more
+            lost = self._n_atoms - n_local
+            message = f"LAMMPS has lost {lost} of {self._n_atoms} atoms, which flew further than the box in one step"
+            self.stop = MdStop(MdStopReason.LOST_ATOMS, step, message, {"n_lost": lost})
+            return
         low, high, xy, yz, xz, _, _ = self._lmp.extract_box()
         box = np.array([[high[0] - low[0], 0.0, 0.0], [xy, high[1] - low[1], 0.0], [xz, yz, high[2] - low[2]]])
         positions = np.empty((n_local, 3))

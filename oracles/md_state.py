@@ -51,9 +51,11 @@ class CellHistory:
     def moved_to(self, box: np.ndarray) -> CellHistory:
         """The history with a later box ``[3, 3]``, which differs by strain and by flips.
 
-        A flip replaces a box vector by its sum with others; the strain between two frames is far smaller than that,
-        so rounding tells them apart.
+        A flip adds a whole box vector to another; the strain from one step to the next is far smaller than that, so
+        rounding tells them apart.
         """
+        if np.abs(box - self.box).max() < 0.25 * box.diagonal().min():
+            return CellHistory(self.rotation, self.basis, self.shifts, box)
         flips = np.rint(box @ np.linalg.inv(self.box))
         return CellHistory(self.rotation, np.rint(self.basis @ np.linalg.inv(flips)), self.shifts, box)
 
@@ -139,7 +141,7 @@ class MdState:
             ConfigError: no such file, or one that is damaged or of another version.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 if int(stored["version"]) != _VERSION:
                     raise ConfigError(f"{path} has version {int(stored['version'])}, this program reads {_VERSION}")
                 state = cls(

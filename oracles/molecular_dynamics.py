@@ -168,6 +168,7 @@ class _Block:
         symbols = sorted(set(self._atoms.get_chemical_symbols())) if potential is None else list(potential.elements)
         self._types = self._type_indices(symbols)
         self._symbols = symbols
+        self._velocities = self._start_velocities() if state is None else None
         if engine is not None:
             engine.load(self._atoms)
 
@@ -194,8 +195,9 @@ class _Block:
                     FailureKind.UNAVAILABLE, f"LAMMPS could not be set up for this run: {error}"
                 ) from error
             masses = ase.data.atomic_masses[self._atoms.numbers]
-            guard = StepGuard(settings, masses, self._volume)
-            forces = ExternalForces(lmp, None if self._engine is None else self._external, guard.check)
+            self._guard = StepGuard(settings, masses, self._volume)
+            function = None if self._engine is None else self._external
+            forces = ExternalForces(lmp, len(self._atoms), function, self._check_step)
             for command in self._integrators():
                 lmp.command(command)
             window = f"start 0 stop {settings.n_steps}"
@@ -248,10 +250,9 @@ class _Block:
             lmp.command(f"region cell prism 0 {xx!r} 0 {yy!r} 0 {zz!r} {xy!r} {xz!r} {yz!r} units box")
             lmp.command(f"create_box {len(self._symbols)} cell")
             n = len(self._atoms)
-            velocities = self._start_velocities() @ self._history.rotation.T
-            lmp.create_atoms(
-                n, list(range(1, n + 1)), self._types.tolist(), inside.ravel().tolist(), v=velocities.ravel().tolist()
-            )
+            assert self._velocities is not None
+            velocities = (self._velocities @ self._history.rotation.T).ravel().tolist()
+            lmp.create_atoms(n, list(range(1, n + 1)), self._types.tolist(), inside.ravel().tolist(), v=velocities)
         native = (
             [f"comm_modify cutoff {_GHOST_ANG}"] if self._potential is None else potential_commands(self._potential)
         )
@@ -293,6 +294,12 @@ class _Block:
         rotation = self._history.rotation
         found = self._engine.evaluate(inside @ rotation, box @ rotation)
         return Evaluation(found.energy_ev, found.forces @ rotation.T, rotation @ found.stress @ rotation.T)
+
+    def _check_step(
+        self, step: int, inside: np.ndarray, velocities: np.ndarray, forces: np.ndarray, box: np.ndarray
+    ) -> MdStop | None:
+        self._history = self._history.moved_to(box)  # at each step, or a long stride could hide a flip
+        return self._guard.check(step, inside, velocities, forces, box)
 
     def _frame(self, lmp: Any) -> Trajectory:
         """The present structure as a trajectory of one frame."""

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import ase.io.trajectory
 import ase.units
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from ..errors import ConfigError, StructureError
@@ -116,10 +114,10 @@ class Trajectory:
 
 
 class TrajectoryFile:
-    """A file that frames are appended to: extended XYZ, or ASE's ``.traj`` (with energy, stress, forces).
+    """An extended XYZ file that frames are appended to, with energies, forces, stresses and momenta as ASE reads them.
 
     Args:
-        path: ends with ``.extxyz``, ``.xyz`` or ``.traj``.
+        path: ends with ``.extxyz`` or ``.xyz``.
         n_bytes: length of what is kept of a file that is there: frames beyond it were written by a run that was
             killed before it could say so. 0 starts a new file.
 
@@ -138,8 +136,8 @@ class TrajectoryFile:
                     "removed: start the run anew"
                 )
             os.truncate(path, n_bytes)
-        elif path.exists():
-            path.unlink()
+        else:
+            path.unlink(missing_ok=True)
 
     @property
     def n_bytes(self) -> int:
@@ -152,14 +150,8 @@ class TrajectoryFile:
         Raises:
             StructureError: the file cannot be written.
         """
-        structures = [frames.atoms(i) for i in range(len(frames))]
         try:
-            if self.path.suffix != ".traj":
-                append_extxyz(self.path, structures)
-            elif structures:
-                with ase.io.trajectory.Trajectory(str(self.path), "a") as file:
-                    for atoms in structures:
-                        file.write(_with_calculator(atoms))
+            append_extxyz(self.path, [frames.atoms(i) for i in range(len(frames))])
         except OSError as error:
             raise StructureError(f"{self.path}: cannot be written ({error})") from error
 
@@ -170,14 +162,5 @@ def check_trajectory_name(path: Path) -> None:
     Raises:
         ConfigError: it does not.
     """
-    if path.suffix not in (".extxyz", ".xyz", ".traj"):
-        raise ConfigError(f"{path}: a trajectory is written as .extxyz, .xyz or .traj")
-
-
-def _with_calculator(atoms: Atoms) -> Atoms:
-    """The structure with its values where `.traj` files have them."""
-    results = {name: atoms.info.pop(name) for name in ("energy", "stress")}
-    if "forces" in atoms.arrays:
-        results["forces"] = atoms.arrays.pop("forces")
-    atoms.calc = SinglePointCalculator(atoms, **results)
-    return atoms
+    if path.suffix not in (".extxyz", ".xyz"):
+        raise ConfigError(f"{path}: a trajectory is written as .extxyz or .xyz")
