@@ -18,6 +18,10 @@ FORMS: dict[str, tuple[tuple[str, ...], EamSettings]] = {
     "NiMo mixing": (("Ni", "Mo"), EamSettings(cross="mixing")),
     "NiMo free": (("Ni", "Mo"), EamSettings(start="ml-eam-nimo")),
     "NiMo ADP": (("Ni", "Mo"), EamSettings(start="ml-adp-nimo", angular=True)),
+    "Ni spline": (("Ni",), EamSettings(functions="spline", embedding="spline")),
+    "NiMo spline": (("Ni", "Mo"), EamSettings(functions="spline", embedding="spline", start="ml-eam-nimo")),
+    "NiMo spline ADP": (("Ni", "Mo"), EamSettings(functions="spline", embedding="spline", angular=True)),
+    "Mo spline ADP": (("Mo",), EamSettings(functions="spline", angular=True)),
     "AlCuNi": (("Al", "Cu", "Ni"), EamSettings(taper_ang=0.5)),
 }
 

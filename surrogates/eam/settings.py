@@ -28,6 +28,7 @@ from .parameters import (
     zjw04,
 )
 from .radial import AngularFunctions, Embedding, RadialFunctions, type_pairs
+from .splines import SplineAngular, SplineEmbedding, SplineKnots, SplineRadial
 from .start import fitted_cross
 
 KIND = "eam"
@@ -45,10 +46,20 @@ class EamSettings(Settings):
     taper_ang: float = Field(default=1.0, ge=0.0)
     """Over this distance before the cutoff all functions of fixed form go to zero without a jump in value, slope or
     curvature, Å; 0 cuts them off, as the original tables do. Splines end smoothly by themselves."""
-    functions: Literal["zjw04"] = "zjw04"
-    """Form of densities and pair functions: `zjw04`."""
-    embedding: Literal["smooth", "piecewise"] = "smooth"
-    """Form of embedding functions: `smooth` (blended parts) or `piecewise` (as published in 2004)."""
+    functions: Literal["zjw04", "spline"] = "zjw04"
+    """Form of densities, pair and angular functions: `zjw04` (with Mishin's angular functions), or cubic `spline`s
+    that are fitted to those at the start."""
+    embedding: Literal["smooth", "piecewise", "spline"] = "smooth"
+    """Form of embedding functions: `smooth` (blended parts), `piecewise` (as published in 2004), or cubic `spline`s
+    that are fitted to the smooth ones at the start."""
+    n_intervals: int = Field(default=20, ge=4, le=200)
+    """Number of intervals between the knots of each spline of the distance."""
+    n_embedding_intervals: int = Field(default=20, ge=4, le=200)
+    """Number of intervals between the knots of each embedding spline."""
+    inner_ang: float = Field(default=1.5, gt=0.0)
+    """First knot of splines of the distance, Å; below, they are straight lines."""
+    highest_density: float = Field(default=2.0, gt=1.0, le=10.0)
+    """Last knot of embedding splines by the element's ρ_e; beyond, they are straight lines."""
     angular: bool = False
     """Add dipole and quadrupole terms (ADP)."""
     cross: Literal["mixing", "free"] = "free"
@@ -71,6 +82,10 @@ class EamSettings(Settings):
     def _is_possible(self) -> EamSettings:
         if self.taper_ang >= self.cutoff_ang:
             raise ValueError(f"taper_ang must be below cutoff_ang = {self.cutoff_ang}, got {self.taper_ang}")
+        if self.inner_ang >= self.cutoff_ang - self.taper_ang:
+            raise ValueError(f"inner_ang must be below cutoff_ang - taper_ang, got {self.inner_ang}")
+        if self.functions == "spline" and self.cross == "mixing":
+            raise ValueError("splines between different elements are functions of their own; set cross: free")
         if self.start not in ("zjw04", *published_names()) and not self.start.endswith(".csv"):
             known = ", ".join(("zjw04", *published_names()))
             raise ValueError(f"start must be one of {known}, or a file *.csv, got {self.start!r}")
@@ -127,12 +142,18 @@ class EamSettings(Settings):
                 if a != b
             ]
         radial: RadialFunctions = Zjw04Radial(rows, cross, **cut, fixed=self.fixed)
-        embedding: Embedding = Zjw04Embedding(rows, is_smooth=self.embedding == "smooth", fixed=self.fixed)
+        embedding: Embedding = Zjw04Embedding(rows, is_smooth=self.embedding != "piecewise", fixed=self.fixed)
         angular: AngularFunctions | None = None
         if self.angular:
             start = {**_ANGULAR_START, "rc": self.cutoff_ang}
             pairs = [parameters.angular.get(pair, start) for pair in _symbol_pairs(elements)]
             angular = MishinAngular(pairs, **cut, fixed=self.fixed)
+        if self.functions == "spline":
+            knots = SplineKnots(self.inner_ang, self.cutoff_ang, self.n_intervals)
+            radial = SplineRadial(radial, len(elements), knots)
+            angular = SplineAngular(angular, len(elements), knots) if angular is not None else None
+        if self.embedding == "spline":
+            embedding = SplineEmbedding(embedding, highest=self.highest_density, n_intervals=self.n_embedding_intervals)
         form = self.model_dump(mode="json", exclude={"base_dir", "start", "variants", "overrides"})
         return EamModel(elements, self.cutoff_ang, radial, embedding, angular, form)
 
