@@ -11,8 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor
@@ -42,11 +43,15 @@ class ResidualConstraint(Constraint, Protocol):
 class RefreshedConstraint(Constraint, Protocol):
     """A constraint that remembers a geometry between calls; a checkpoint has to hold it for an exact resume."""
 
-    def state(self) -> Mapping[str, Any]:
-        """What it remembers, as plain numbers and arrays."""
+    def reset(self) -> None:
+        """Forget it, as before the first call, so that a training does not depend on an earlier one."""
         ...
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def state(self) -> Mapping[str, np.ndarray]:
+        """What it remembers, as named arrays."""
+        ...
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take up what :meth:`state` gave."""
         ...
 

@@ -57,8 +57,8 @@ class CrystalSettings(Settings):
     u: PositiveFloat | None = None
     """Internal coordinate of `wurtzite`."""
     file: Path | None = None
-    """A structure file instead of a lattice, for any other crystal. The elastic tensor refers to its axes. A supercell is
-    reduced to its smallest cell, with the axes left as they are."""
+    """A structure file instead of a lattice, for any other crystal. The elastic tensor refers to its axes. A supercell
+    is reduced to its smallest cell, with the axes left as they are."""
     frame: NonNegativeInt = 0
     """Which structure of the file, counted from 0."""
     label: str = Field(default="", max_length=60)

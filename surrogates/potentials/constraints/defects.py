@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -73,11 +72,15 @@ class DefectConstraint(PhysicalConstraint):
         energy = defective_ev - self._n_cells * float(self._perfect_energy(model).detach())
         return {self._figure: (energy * self._unit_per_ev, self._target)}
 
-    def state(self) -> dict[str, Any]:
-        """The geometry that is remembered; see :class:`.base.RefreshedConstraint`."""
+    def reset(self) -> None:
+        """Forget the geometry; see :class:`.base.RefreshedConstraint`."""
+        self._structure.reset()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The geometry that is remembered."""
         return self._structure.state()
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take up what :meth:`state` gave."""
         self._structure.restore(state)
 

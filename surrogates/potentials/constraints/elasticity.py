@@ -77,10 +77,11 @@ class ElasticConstants:
             among_ions = hessian[self._n_strain_rows :, N_STRAINS:]
             coupling = hessian[self._n_strain_rows :, :N_STRAINS]  # [ions, strains]
             among_ions = 0.5 * (among_ions + among_ions.T)
-            softest = float(torch.linalg.eigvalsh(among_ions.detach())[0])
+            smallest = torch.linalg.eigvalsh(among_ions)[0]
+            softest = float(smallest.detach())
             if softest < MIN_STIFFNESS_EV_ANG2:
-                shift = MIN_STIFFNESS_EV_ANG2 - softest
-                among_ions = among_ions + shift * torch.eye(len(among_ions), dtype=hessian.dtype, device=hessian.device)
+                identity = torch.eye(len(among_ions), dtype=hessian.dtype, device=hessian.device)
+                among_ions = among_ions + (MIN_STIFFNESS_EV_ANG2 - smallest) * identity
             relaxation = torch.linalg.solve(among_ions, coupling)
             stiffness = stiffness - coupling[:, self._strain_rows].T @ relaxation
         constants = stiffness[self._from_row, self._column] * (GPA_PER_EV_ANG3 / self.cell.volume_ang3)

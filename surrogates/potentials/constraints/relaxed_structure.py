@@ -8,7 +8,6 @@ positions are refreshed now and then, and the energy between is right to second 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +16,12 @@ from torch import Tensor
 
 from ....oracles.base import FailureKind, OracleError
 from ....oracles.crystal_relaxation import RelaxationLimits, relax_crystal
-from ....oracles.force_engine import Evaluation
-from ....oracles.structure_guard import check_geometry
 from ....oracles.validation.crystal import BULK_MODULUS_GUESS_EV_ANG3
+from ..base import PotentialSpec
+from ..engine import PotentialEngine
 from ..graph import Batch, build_graph, collate
 from ..model import PotentialModel
+from ..torch_potential import TorchPotential
 from .base import Setting
 
 _LIMITS = RelaxationLimits(force_ev_ang=2e-3, stress_ev_ang3=np.inf, max_calls=200)
@@ -71,14 +71,20 @@ class RelaxedStructure:
         with torch.no_grad():
             return float(model.energies(self._batch_at(positions))[0])
 
-    def state(self) -> dict[str, Any]:
-        """Positions and when they are due."""
-        return {"positions": self._positions.copy(), "n_left": self._n_left, "n_failed": self.n_failed}
+    def reset(self) -> None:
+        """Forget all relaxations."""
+        self._n_left = self.n_failed = 0
+        self._positions = self._atoms.positions.copy()
+        self._batch = self._batch_at(self._positions)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def state(self) -> dict[str, np.ndarray]:
+        """Positions, and the counts of what is left and of failures."""
+        return {"positions": self._positions.copy(), "counts": np.array([self._n_left, self.n_failed])}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take up what :meth:`state` gave."""
         self._positions = np.array(state["positions"], dtype=float)
-        self._n_left, self.n_failed = int(state["n_left"]), int(state["n_failed"])
+        self._n_left, self.n_failed = (int(count) for count in state["counts"])
         self._batch = self._batch_at(self._positions)
 
     def _refresh(self, model: PotentialModel) -> None:
@@ -92,7 +98,8 @@ class RelaxedStructure:
 
     def _relaxed(self, model: PotentialModel) -> np.ndarray:
         """Positions after a relaxation, ``[n_atoms, 3]``; begun at the unrelaxed ones, so that history has no part."""
-        engine = _ModelEngine(model, self._setting)
+        spec = PotentialSpec("unfitted", self._setting.elements, self._setting.cutoff_ang)
+        engine = PotentialEngine(TorchPotential(spec, model))
         end = relax_crystal(
             engine,
             self._atoms,
@@ -114,39 +121,3 @@ class RelaxedStructure:
         atoms.set_positions(positions)
         graph = build_graph(atoms, self._setting.elements, self._setting.cutoff_ang)
         return collate([graph], dtype=self._setting.dtype, device=self._setting.device)
-
-
-class _ModelEngine:
-    """The model as the relaxation needs it; see :class:`~alloysmith.oracles.force_engine.ForceEngine`."""
-
-    def __init__(self, model: PotentialModel, setting: Setting) -> None:
-        self._model = model
-        self._setting = setting
-        self._species = Atoms()
-        self.n_calls = 0
-
-    def compute(self, atoms: Atoms) -> Evaluation:
-        self.load(atoms)
-        return self.evaluate(atoms.positions, atoms.cell.array)
-
-    def load(self, atoms: Atoms) -> None:
-        self._species = atoms.copy()
-
-    def evaluate(self, positions: np.ndarray, cell: np.ndarray) -> Evaluation:
-        check_geometry(positions, cell)
-        self._species.set_cell(cell)
-        self._species.set_positions(positions)
-        graph = build_graph(self._species, self._setting.elements, self._setting.cutoff_ang)
-        batch = collate([graph], dtype=self._setting.dtype, device=self._setting.device)
-        with torch.no_grad():
-            output = self._model(batch)
-        self.n_calls += 1
-        energy = float(output.energies[0])
-        forces = output.forces.double().cpu().numpy()
-        stress = (output.virials[0] / batch.volumes[0]).double().cpu().numpy()
-        if not (np.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(stress).all()):
-            raise OracleError(FailureKind.CORRUPT_OUTPUT, f"the model gives an energy of {energy} eV")
-        return Evaluation(energy, forces, stress)
-
-    def close(self) -> None:
-        """Nothing is held."""
