@@ -24,8 +24,8 @@ from ..model import PotentialModel
 from ..torch_potential import TorchPotential
 from .base import Setting
 
-_LIMITS = RelaxationLimits(force_ev_ang=2e-3, stress_ev_ang3=np.inf, max_calls=200)
-"""Of the relaxed energy, errors are second order in the forces: about 1e-6 eV an atom."""
+_LIMITS = RelaxationLimits(force_ev_ang=2e-4, stress_ev_ang3=np.inf, max_calls=200)
+"""Errors of the relaxed energy are of second order in the forces, those of its derivatives of first order."""
 _MAX_MOVE_ANG = 1.5
 """An atom that went further has left its site, and the structure is no longer the defect it was."""
 
