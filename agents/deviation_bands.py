@@ -17,7 +17,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from ..structures.settings import Settings
 
 _MIN_SAMPLES = 5
-_MAX_SCALE = 20.0
+_MAX_SCALE = 100.0
 
 
 class BandSettings(Settings):

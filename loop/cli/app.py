@@ -46,13 +46,17 @@ COMMANDS: dict[str, CommandEntry] = {
     "doctor": CommandEntry("doctor", "doctor", "Prepare", "Say what this machine lacks and how to get it."),
     "run": CommandEntry("run", "run", "Run", "Run a campaign in a new run directory."),
     "resume": CommandEntry("run", "resume", "Run", "Go on with a campaign that was stopped, killed or cut off."),
+    "learn": CommandEntry("learn", "learn", "Run", "Learn a potential from an oracle, in rounds of exploration."),
     "status": CommandEntry("status", "status", "Look", "Print where a campaign stands."),
     "watch": CommandEntry("status", "watch", "Look", "Follow a running campaign from any terminal."),
     "report": CommandEntry("report", "report", "Look", "Write a campaign's report, one HTML file that works offline."),
     "export": CommandEntry("export", "export", "Look", "Write a campaign's results in a format other tools open."),
     "label": CommandEntry("label", "label", "Use the parts", "Evaluate an oracle on every structure of a file."),
     "fit": CommandEntry("models", "fit", "Use the parts", "Fit a surrogate to labelled structures."),
+    "tabulate": CommandEntry("tables", "tabulate", "Use the parts", "Write a fitted potential as a LAMMPS table."),
+    "card": CommandEntry("tables", "card", "Use the parts", "Write a fitted potential's card, one HTML file."),
     "predict": CommandEntry("models", "predict", "Use the parts", "Predict properties with a fitted surrogate."),
+    "md": CommandEntry("md", "md", "Use the parts", "Run molecular dynamics with any potential."),
 }
 
 _EPILOG = (

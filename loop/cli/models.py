@@ -10,13 +10,15 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from ...errors import StructureError
+from ...errors import ConfigError, StructureError
 from ...generators.base import Failure
 from ...oracles.base import FailureKind
 from ...structures.base import PHASES
 from ...structures.files import read_structures, write_structures
 from ...surrogates.lattice_surrogate import LatticeSurrogate
-from ...surrogates.settings import load_surrogate, save_surrogate
+from ...surrogates.model_file import load_state
+from ...surrogates.potentials.settings import is_potential, potential_from_state
+from ...surrogates.settings import save_surrogate, surrogate_from_state
 from ..config import load_settings
 from ..fitting import (
     ErrorFigures,
@@ -29,6 +31,8 @@ from ..fitting import (
 )
 from ..rows import put_failure
 from ..texts import unit_of
+from ..yaml_source import read_yaml
+from . import potentials
 from .arguments import SetOption, find_config
 from .console import notes, output
 from .writing import check_target
@@ -36,23 +40,39 @@ from .writing import check_target
 
 def fit(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file of a fit, or a shipped fit/… name.")],
-    data: Annotated[Path, typer.Option("--data", metavar="FILE", help="Labelled structures, of any known format.")],
     model: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The model file to write.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="Labelled structures; potentials may name theirs in CONFIG."),
+    ] = None,
     properties: Annotated[
         list[str] | None, typer.Option("--property", metavar="NAME", help="What to learn; instead of `properties`.")
     ] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Fit a surrogate to labelled structures.
+    """Fit a surrogate, or an interatomic potential, to labelled structures.
 
-    Rows without the property, or with a `failure`, are left out, as are those that are no FCC or BCC crystal of the
-    surrogate's elements. A share of the rows (`test_fraction`) is held out;
-    the errors on it are printed beside those on the training rows.
+    A configuration with `surrogate:` learns scalar properties of crystals; one with `potential:` learns energies,
+    forces and stresses of any structures. A share of the rows (`test_fraction`) is held out; the errors on it are
+    printed beside those on the training rows.
+
+    For surrogates, rows without the property, or with a `failure`, are left out, as are those that are no FCC or BCC
+    crystal of the surrogate's elements. For potentials, everything that is wrong with the data is named before the
+    training begins; a training that was killed goes on with the same command.
 
     Example: alloysmith fit fit/gaussian_process --data labelled.extxyz -o model.safetensors
+
+    Example: alloysmith fit fit/eam_ni --data dft.extxyz -o ni.safetensors
     """
+    path = find_config(config)
+    if "potential" in read_yaml(path).data:
+        check_target(model)
+        potentials.fit(path, data, model, overrides or ())
+        return
+    if data is None:
+        raise ConfigError("give --data FILE, the labelled structures to learn from")
     chosen = [f"properties=[{', '.join(properties)}]"] if properties else []
-    settings: FitConfig = load_settings(find_config(config), FitConfig, [*(overrides or ()), *chosen])
+    settings: FitConfig = load_settings(path, FitConfig, [*(overrides or ()), *chosen])
     check_target(model)
     result = fit_surrogate(settings, read_structures(data))
     save_surrogate(result.surrogate, model)
@@ -75,16 +95,21 @@ def predict(
     structures: Annotated[Path, typer.Argument(metavar="STRUCTURES", help="Structure file of any known format.")],
     target: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Structure file to write.")],
 ) -> None:
-    """Predict properties with a fitted surrogate.
+    """Predict properties with a fitted surrogate, or energies, forces and stresses with a fitted potential.
 
-    Adds predicted_<property> and predicted_<property>_std to the info of each row. A row that the surrogate cannot
-    take, because of its elements or phase, gets none, but a `failure` and its reason in `failure_message`. Where the
-    property itself is there, an error table is printed.
+    A potential adds predicted_energy_ev, predicted_forces_ev_ang and predicted_stress_ev_ang3, and prints errors
+    where rows are labelled. A surrogate adds predicted_<property> and predicted_<property>_std to the info of each
+    row, and prints errors where the property itself is there. A row that cannot be predicted, because of its elements
+    or phase, gets none, but a `failure` and its reason in `failure_message`.
 
     Example: alloysmith predict model.safetensors structures.extxyz -o predicted.extxyz
     """
-    surrogate = load_surrogate(model)
     check_target(target, ("extxyz", "db", "json"))
+    state = load_state(model)
+    if is_potential(state):
+        potentials.predict(potential_from_state(state), structures, target)
+        return
+    surrogate = surrogate_from_state(state)
     rows = read_structures(structures)
     phases = surrogate.phases if isinstance(surrogate, LatticeSurrogate) else PHASES
     usable, unusable = usable_rows(rows, surrogate.spec.elements, phases)

@@ -25,7 +25,7 @@ _PAGE = Template(
 <script>$plotly</script>
 </head>
 <body>
-<header><p class="kicker">Alloysmith campaign report</p><h1>$title</h1><p class="lead">$lead</p>
+<header><p class="kicker">$kicker</p><h1>$title</h1><p class="lead">$lead</p>
 <nav>$links</nav></header>
 <main>$sections</main>
 <footer>$footer</footer>
@@ -53,10 +53,13 @@ class Section:
         return "".join(c if c.isalnum() else "-" for c in self.title.lower())
 
 
-def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
-    """The whole HTML document; ``title`` is plain text, everything else HTML."""
+def page(
+    title: str, lead: str, sections: Sequence[Section], footer: str, *, kicker: str = "Alloysmith campaign report"
+) -> str:
+    """The whole HTML document; ``title`` and ``kicker`` are plain text, everything else HTML."""
     return _PAGE.substitute(
         title=html.escape(title),
+        kicker=html.escape(kicker),
         lead=lead,
         style=STYLE_SHEET,
         plotly=get_plotlyjs(),

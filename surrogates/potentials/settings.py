@@ -16,6 +16,11 @@ ModelSettings = EamSettings
 """Settings of a model; a union by ``kind`` as soon as there is a second one."""
 
 
+def is_potential(state: SurrogateState) -> bool:
+    """Whether a state is a potential's, rather than another surrogate's."""
+    return state.kind in (eam.KIND, committee.KIND)
+
+
 def potential_from_state(state: SurrogateState) -> Potential:
     """The fitted potential of a state.
 

@@ -1,0 +1,94 @@
+"""`alloysmith learn`: a potential that learns from an oracle in rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ..learning.config import load_learning_config
+from ..learning.learning import LearningEnd, Stage
+from ..learning.learning import learn as run_learning
+from ..learning.rounds import POTENTIAL_NAME, RoundRecord
+from .arguments import ConfigArgument, SetOption, find_config
+from .console import notes, output
+
+
+def learn(
+    config: ConfigArgument,
+    run_dir: Annotated[Path, typer.Option("--run-dir", metavar="DIR", help="Folder of the learning.")],
+    overrides: SetOption = None,
+) -> None:
+    """Learn a potential from an oracle: explore with it, label what it does not know, learn again.
+
+    Round 0 labels perturbed crystals. Each round after it trains a committee on all labels, runs molecular dynamics
+    with it at the temperatures, pressures and compositions of the configuration, labels those of the visited
+    structures on which the committee disagrees, far from each other and from what is known, and notes how wrong it
+    was. It ends when little new is visited and the error no longer falls, or when the budget is spent. DIR then
+    holds potential.safetensors, and each round's structures, labels and figures.
+
+    The same command goes on with a learning that was interrupted or killed; no label is made twice.
+
+    Example: alloysmith learn learn_ni --run-dir runs/ni
+    """
+    settings = load_learning_config(find_config(config), overrides or ())
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[detail]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=notes(), transient=True) as progress:
+        bar = progress.add_task("reading", total=None, detail="")
+
+        def show(index: int, stage: Stage, detail: str) -> None:
+            progress.update(bar, description=f"round {index}: {stage}", detail=detail)
+
+        def show_round(record: RoundRecord) -> None:
+            progress.console.print(_line(record), markup=False)
+
+        end = run_learning(settings, run_dir, on_progress=show, on_round=show_round)
+    output().print(round_table(end))
+    output().print(f"ended: {end.message} ({end.reason})", markup=False)
+    if end.exit_code == 0:
+        output().print(
+            f"wrote {run_dir / POTENTIAL_NAME}; `alloysmith tabulate` makes a LAMMPS file of it", markup=False
+        )
+    else:
+        notes().print("the same command goes on", markup=False)
+        raise typer.Exit(end.exit_code)
+
+
+def round_table(end: LearningEnd) -> Table:
+    """Rows: rounds; columns: labels, what exploration found, errors."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("round", "labels", "visited", "accurate", "candidate", "failed", "exploded", "err/dev"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("new F MAE eV/Å", "test F MAE", "test E MAE meV/at"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for record in end.records:
+        table.add_row(
+            str(record.index),
+            str(record.n_labels),
+            str(record.n_visited) if record.n_visited else "",
+            *(f"{record.shares[name]:.0%}" if record.shares else "" for name in ("accurate", "candidate", "failed")),
+            str(record.n_explosions) if record.n_visited else "",
+            f"{record.scale:.2f}" if record.n_visited else "",
+            _figure(record.new_errors.get("force_mae_ev_ang"), 3),
+            _figure(record.test_errors.get("force_mae_ev_ang"), 3),
+            _figure(record.test_errors.get("energy_mae_mev"), 1),
+        )
+    return table
+
+
+def _line(record: RoundRecord) -> str:
+    if not record.n_visited:
+        return f"round {record.index}: {record.n_labels} labels, {record.n_failed} failed"
+    test = _figure(record.test_errors.get("force_mae_ev_ang"), 3) or "no test structures"
+    return (
+        f"round {record.index}: {record.n_labels} labels; of {record.n_visited} visited "
+        f"{record.shares['candidate']:.0%} candidates, {record.shares['failed']:.0%} failed, "
+        f"{record.n_explosions} runs exploded; force error on tests before it {test}"
+    )
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

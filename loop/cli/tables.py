@@ -1,0 +1,65 @@
+"""`alloysmith tabulate` and `alloysmith card`: a fitted potential for other programs, and for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...errors import ConfigError
+from ...surrogates.potentials.base import Potential
+from ...surrogates.potentials.native import native_suffix, write_native
+from ...surrogates.potentials.settings import load_potential
+from ...surrogates.potentials.torch_potential import TorchPotential
+from ..report.potential_card import potential_card
+from .console import output
+
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file of a potential, from `fit`.")]
+
+
+def tabulate(
+    model: ModelArgument,
+    target: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; *.eam.alloy or *.adp.")
+    ] = None,
+) -> None:
+    """Write a fitted EAM or ADP potential as a table that LAMMPS, ASE and OpenKIM read.
+
+    Energies in the table are without the reference energies that were taken from the data.
+
+    Example: alloysmith tabulate ni.safetensors -o Ni.eam.alloy
+    """
+    potential = load_potential(model)
+    suffix = native_suffix(potential)
+    if suffix is None:
+        raise ConfigError(f"{model} is of kind {potential.spec.kind}, which has no tables; run it with `alloysmith md`")
+    path = target or model.with_name(f"{''.join(potential.spec.elements)}{suffix}")
+    native = write_native(potential, path)
+    console = output()
+    console.print(f"wrote {path}; in LAMMPS:", markup=False)
+    for command in native.commands:
+        console.print(f"  {command}", markup=False)
+    if potential.spec.reference_energies_ev:
+        energies = ", ".join(f"{symbol} {value:.6g}" for symbol, value in potential.spec.reference_energies_ev.items())
+        console.print(f"reference energies that the table leaves out (eV per atom): {energies}", markup=False)
+
+
+def card(
+    model: ModelArgument,
+    target: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="HTML", help="File to write; beside MODEL if left out.")
+    ] = None,
+) -> None:
+    """Write a potential's card: its data, errors, constraints, functions and valid range, in one HTML file.
+
+    Example: alloysmith card ni.safetensors
+    """
+    potential: Potential = load_potential(model)
+    if not isinstance(potential, TorchPotential):
+        raise ConfigError(
+            f"{model} is of kind {potential.spec.kind}, which has no card of its own; name a single potential"
+        )
+    path = target or model.with_suffix(".html")
+    path.write_text(potential_card(potential, model.stem), encoding="utf-8")
+    output().print(f"wrote {path}", markup=False)

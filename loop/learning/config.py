@@ -1,0 +1,125 @@
+"""The configuration of a learning: one YAML file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from ...agents.deviation_bands import BandSettings
+from ...errors import ConfigError
+from ...generators.md_exploration import ExplorationSettings, PerturbationSettings
+from ...oracles.settings import OracleSettings
+from ...structures.settings import Settings, SystemSettings
+from ...surrogates.potentials.constraints.settings import ConstraintSettings
+from ...surrogates.potentials.data_settings import DataSettings
+from ...surrogates.potentials.settings import ModelSettings
+from ...surrogates.potentials.training_settings import TrainingSettings
+from ..config import ExecutionSettings, load_settings, oracle_spec
+
+NEEDED_PROPERTIES = ("energy_ev", "forces_ev_ang", "stress_ev_ang3")
+
+
+class CommitteeSettings(Settings):
+    """Potentials that learn together, each from labels of its own."""
+
+    n_members: int = Field(default=4, ge=2, le=32)
+    """How many. The first one learns from all labels and is the result."""
+    share: float = Field(default=0.8, gt=0.1, le=1.0)
+    """Share of the labels, drawn at random, that each of the others learns from."""
+
+
+class LearningBudget(Settings):
+    """What the learning may spend, all sessions together."""
+
+    n_labels: PositiveInt = 400
+    """Structures that may be labelled, the first ones and the test structures included."""
+    wall_s: PositiveFloat | None = None
+    """Wall time in seconds; no limit when left out."""
+
+
+class LearningStop(Settings):
+    """When there is no more to learn."""
+
+    max_rounds: PositiveInt = 30
+    """Rounds of exploration at most."""
+    candidate_share: float = Field(default=0.02, ge=0.0, lt=1.0)
+    """It has settled when fewer of the visited structures than this are candidates or failed …"""
+    error_change: float = Field(default=0.1, gt=0.0)
+    """… and the error on structures that were not learnt from has not fallen by more than this share …"""
+    patience: PositiveInt = 2
+    """… for so many rounds in a row."""
+
+
+class LearningConfig(Settings):
+    """A potential that learns from an oracle, in rounds of exploration, labelling and training."""
+
+    name: str = "learning"
+    """A name for people to read."""
+    seed: int = Field(default=0, ge=0)
+    """Everything random derives from it."""
+    system: SystemSettings
+    """Elements, lattices, cells and compositions that exploration starts from."""
+    oracle: OracleSettings
+    """What labels structures with energy, forces and stress: `single_point`."""
+    potential: ModelSettings
+    """The potential that learns."""
+    training: TrainingSettings = TrainingSettings()
+    """How it learns."""
+    constraints: tuple[ConstraintSettings, ...] = ()
+    """Physical constraints, see the guide on potentials."""
+    committee: CommitteeSettings = CommitteeSettings()
+    """The potentials whose disagreement chooses what is labelled."""
+    initial: PerturbationSettings = PerturbationSettings()
+    """The first structures."""
+    data: DataSettings | None = None
+    """Labels that are there already, made by the same oracle; added to those of the first structures."""
+    exploration: ExplorationSettings = ExplorationSettings()
+    """Molecular dynamics that finds new structures."""
+    selection: BandSettings = BandSettings()
+    """Which of them are labelled."""
+    stopping: LearningStop = LearningStop()
+    """When it ends before the budget is spent."""
+    budget: LearningBudget = LearningBudget()
+    """What may be spent."""
+    execution: ExecutionSettings = ExecutionSettings()
+    """Where and how labels are made."""
+
+    @model_validator(mode="after")
+    def _is_affordable(self) -> LearningConfig:
+        first = self.initial.n_structures + self.initial.n_test
+        if first >= self.budget.n_labels:
+            raise ValueError(
+                f"budget.n_labels is {self.budget.n_labels}, but the first structures take {first} "
+                "(initial.n_structures + initial.n_test); raise the budget or begin with fewer"
+            )
+        return self
+
+    def results_hash(self) -> str:
+        """Hash of what decides the results: all but the name, the budget, the end and the machine."""
+        plain: dict[str, Any] = self.model_dump(
+            mode="json", exclude={"name": True, "budget": True, "stopping": True, "execution": True}
+        )
+        return hashlib.blake2b(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+def load_learning_config(path: Path, overrides: Sequence[str] = ()) -> LearningConfig:
+    """Read and check the configuration of a learning.
+
+    Raises:
+        ConfigError: what is wrong, in one message.
+    """
+    config: LearningConfig = load_settings(path, LearningConfig, overrides)
+    config.oracle.check(config.system.elements)
+    spec = oracle_spec(config.oracle)
+    lacking = [name for name in NEEDED_PROPERTIES if name not in spec.properties]
+    if lacking:
+        raise ConfigError(
+            f"{path}: oracle: a potential learns from energies, forces and stresses, and the oracle "
+            f"{config.oracle.kind} gives no {', '.join(lacking)}; use kind: single_point"
+        )
+    return config

@@ -1,0 +1,471 @@
+"""Learning a potential: rounds of training a committee, exploring, choosing, labelling, until nothing new is found.
+
+Each stage of a round is a function of the files before it and of seeds derived from the configuration's, and leaves one
+whole file. So a learning that was killed goes on at the stage where it was, and ends as if it had not been.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import orjson
+from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from ...agents.deviation_bands import Bands, calibrate, eligible
+from ...errors import AlloysmithError
+from ...generators.base import Failure
+from ...generators.md_exploration import explore, perturbed_crystals
+from ...oracles.base import Label
+from ...structures.files import read_structures, write_structures
+from ...structures.space import DesignSpace
+from ...surrogates.base import Metrics
+from ...surrogates.model_file import save_state
+from ...surrogates.potentials.base import PotentialSpec
+from ...surrogates.potentials.committee import Committee
+from ...surrogates.potentials.environments import environment_features, farthest_points
+from ...surrogates.potentials.frame import Frame
+from ...surrogates.potentials.frames import load_frames
+from ...surrogates.potentials.native import force_field_of
+from ...surrogates.potentials.settings import load_potential
+from ...surrogates.potentials.torch_potential import TorchPotential
+from ...surrogates.potentials.training import train
+from ..errors import RunDirectoryError
+from ..labelling import label_structures
+from ..rows import put_failure, put_label
+from ..seeding import derive_seed
+from ..signals import GracefulStop
+from ..store.lock import RunLock
+from .config import LearningConfig
+from .figures import calibration_pairs, error_figures, has_settled
+from .rounds import (
+    CONFIG_NAME,
+    JOURNAL_NAME,
+    POTENTIAL_NAME,
+    RoundFolder,
+    RoundRecord,
+    read_records,
+    write_bytes,
+    write_whole,
+)
+
+Stage = Literal["first structures", "training", "exploring", "choosing", "labelling"]
+OnProgress = Callable[[int, Stage, str], None]
+"""Called with the round, its stage, and how far it is."""
+
+EndReason = Literal["settled", "rounds", "labels", "wall_time", "interrupted", "failures", "nothing_new"]
+
+
+_CALIBRATION_ROUNDS = 3
+"""Rounds whose labels still tell how wrong the committee is; it has learnt since."""
+
+
+class LearningError(AlloysmithError):
+    """A learning cannot go on: no usable labels, or an oracle that only fails."""
+
+
+@dataclass(frozen=True)
+class LearningEnd:
+    """How a session ended.
+
+    Attributes:
+        reason: ``settled`` (nothing more to learn), ``rounds`` or ``labels`` (all that were allowed are spent),
+            ``wall_time``, ``interrupted`` (a signal), ``failures`` (the oracle only fails), ``nothing_new``.
+        message: the same in words.
+        records: all rounds so far.
+        exit_code: for the shell; 0 where it came to an end of its own.
+    """
+
+    reason: EndReason
+    message: str
+    records: Sequence[RoundRecord]
+    exit_code: int = 0
+
+
+class _Ending(Exception):  # noqa: N818 - no error: it carries the end of a session out of its stages
+    def __init__(self, reason: EndReason, message: str, exit_code: int = 0) -> None:
+        super().__init__(message)
+        self.reason, self.message, self.exit_code = reason, message, exit_code
+
+
+def learn(
+    config: LearningConfig,
+    run_dir: Path,
+    *,
+    on_progress: OnProgress | None = None,
+    on_round: Callable[[RoundRecord], None] | None = None,
+) -> LearningEnd:
+    """Begin a learning in a new run directory, or go on with the one that is there.
+
+    Args:
+        on_progress: told what is going on.
+        on_round: given each round as it is done.
+
+    Raises:
+        RunDirectoryError: the folder holds something else, a learning of another configuration, or cannot be written.
+        LearningError: there is nothing to learn from.
+    """
+    _prepare(config, run_dir)
+    lock = RunLock(run_dir)
+    try:
+        with GracefulStop() as signals:
+            session = _Session(config, run_dir, signals, on_progress or _silent, on_round)
+            try:
+                session.run()
+            except _Ending as end:
+                if end.exit_code == 0:
+                    session.finish()
+                return LearningEnd(end.reason, end.message, session.records, end.exit_code)
+    finally:
+        lock.release()
+    raise LearningError("the learning ended without a reason")
+
+
+def _silent(index: int, stage: Stage, detail: str) -> None:
+    """Progress that nobody follows."""
+
+
+def _prepare(config: LearningConfig, run_dir: Path) -> None:
+    path = run_dir / CONFIG_NAME
+    if path.is_file():
+        try:
+            known = LearningConfig.model_validate_json(path.read_bytes())
+        except ValueError as error:
+            raise RunDirectoryError(f"{path} is damaged or of another version: {error}") from error
+        if known.results_hash() != config.results_hash():
+            raise RunDirectoryError(
+                f"{run_dir} holds a learning of another configuration; only budget, stopping and execution may change. "
+                "Choose another --run-dir"
+            )
+    elif run_dir.exists() and any(run_dir.iterdir()):
+        raise RunDirectoryError(f"{run_dir} is not empty and holds no learning; choose another --run-dir")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(f"{run_dir} cannot be made: {error.strerror or error}") from error
+    write_bytes(path, config.model_dump_json(indent=2).encode())
+
+
+@dataclass
+class _Session:
+    """What is known while a session runs; all of it can be read again from the files of the rounds."""
+
+    config: LearningConfig
+    run_dir: Path
+    signals: GracefulStop
+    on_progress: OnProgress
+    on_round: Callable[[RoundRecord], None] | None
+    records: list[RoundRecord] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    test_frames: list[Frame] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    spent_before_s: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.records = read_records(self.run_dir)
+        self.spent_before_s = sum(sum(record.seconds.values()) for record in self.records)
+        self.space: DesignSpace = self.config.system.space()
+        if self.config.data is not None:
+            self.frames += load_frames(self.config.data, self.config.system.elements).frames
+        for record in self.records:
+            self._take_in(record.index)
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        return self.config.system.elements
+
+    def run(self) -> None:
+        """Do round after round; ends by raising how."""
+        while True:
+            index = len(self.records)
+            self.seconds = {}
+            folder = RoundFolder(self.run_dir, index)
+            folder.make()
+            record = self._first_round(folder) if index == 0 else self._round(folder, index)
+            write_bytes(folder.record, record.as_json())
+            self.records.append(record)
+            if self.on_round is not None:
+                self.on_round(record)
+            self._look_at_limits()
+
+    def finish(self) -> None:
+        """Learn from the last labels as well; where the budget is raised later, the next round begins with this."""
+        index = len(self.records)
+        folder = RoundFolder(self.run_dir, index)
+        folder.make()
+        self._committee(index, folder)
+
+    # Rounds
+
+    def _first_round(self, folder: RoundFolder) -> RoundRecord:
+        initial = self.config.initial
+        self.on_progress(0, "first structures", f"{initial.n_structures + initial.n_test} perturbed crystals")
+        if not folder.chosen.exists():
+            made = perturbed_crystals(
+                self.space,
+                initial.n_structures + initial.n_test,
+                initial,
+                seed=derive_seed(self.config.seed, 0, "first structures"),
+            )
+            is_test = np.random.default_rng(derive_seed(self.config.seed, 0, "test")).permutation(len(made))
+            for k, atoms in enumerate(made):
+                atoms.info["is_test"] = bool(is_test[k] < initial.n_test)
+            write_whole(folder.chosen, lambda path: write_structures(path, made))
+        n_failed = self._label(0, folder)
+        n_chosen = len(read_structures(folder.chosen))
+        self._take_in(0)
+        if not self.frames:
+            raise LearningError(
+                f"none of the {n_chosen} first structures could be labelled; see {folder.labelled} for the reasons"
+            )
+        return RoundRecord(
+            index=0,
+            n_labels=len(self.frames),
+            n_test=len(self.test_frames),
+            n_chosen=n_chosen,
+            n_failed=n_failed,
+            seconds=dict(self.seconds),
+        )
+
+    def _round(self, folder: RoundFolder, index: int) -> RoundRecord:
+        committee = self._committee(index, folder)
+        train_errors = error_figures(committee.members[0], self.frames)
+        test_errors = error_figures(committee.members[0], self.test_frames)
+        n_steps, explosions = self._explore(index, folder, committee)
+        visited = read_structures(folder.visited)
+        deviations = np.array([float(atoms.info["force_deviation_ev_ang"]) for atoms in visited])
+        bands = self._bands(committee)
+        shares = np.bincount(bands.classify(deviations), minlength=3) / max(1, len(deviations))
+        self._choose(index, folder, visited, deviations, bands)
+        chosen = read_structures(folder.chosen) if folder.chosen.stat().st_size else []
+        n_failed = self._label(index, folder) if chosen else 0
+        new = self._take_in(index) if chosen else []
+        calibration = calibration_pairs(committee, new)
+        return RoundRecord(
+            index=index,
+            n_labels=len(self.frames),
+            n_test=len(self.test_frames),
+            n_chosen=len(chosen),
+            n_failed=n_failed,
+            n_visited=len(visited),
+            n_explosions=len(explosions),
+            n_md_steps=n_steps,
+            shares=dict(zip(("accurate", "candidate", "failed"), (float(s) for s in shares), strict=True)),
+            scale=bands.scale,
+            new_errors=error_figures(committee, new),
+            test_errors=test_errors,
+            train_errors=train_errors,
+            seconds=dict(self.seconds),
+            calibration=calibration,
+        )
+
+    # Stages
+
+    def _committee(self, index: int, folder: RoundFolder) -> Committee:
+        """Train the members, or read what was trained before a kill."""
+        if folder.committee.exists():
+            known = load_potential(folder.committee)
+            if not isinstance(known, Committee):
+                raise RunDirectoryError(f"{folder.committee} holds no committee; remove the folder of its round")
+            return known
+        began = time.monotonic()
+        members = []
+        n_members = self.config.committee.n_members
+        constraints = [
+            settings.build(self.elements, self.config.potential.cutoff_ang) for settings in self.config.constraints
+        ]
+        for which in range(n_members):
+            seed = derive_seed(self.config.seed, index, "training", which)
+            frames = self.frames if which == 0 else self._share(seed)
+
+            def report(step: int, metrics: Metrics, which: int = which) -> bool:
+                detail = f"member {which + 1} of {n_members}, {len(self.frames)} labels, step {step}"
+                self.on_progress(index, "training", detail)
+                return self.signals.received is None
+
+            model = self.config.potential.build(self.elements)
+            result = train(model, frames, (), constraints, self.config.training, seed=seed, report=report)
+            self._check_signals()
+            facts = {"n_steps": result.n_steps, "stop_reason": result.stop_reason, "cpu_s": result.cpu_s}
+            spec = PotentialSpec(
+                self.config.potential.kind,
+                self.elements,
+                self.config.potential.cutoff_ang,
+                n_train=len(frames),
+                facts=facts,
+            )
+            members.append(TorchPotential(spec, result.model))
+        committee = Committee(tuple(members))
+        write_whole(folder.committee, lambda path: save_state(committee.state(), path))
+        write_whole(self.run_dir / POTENTIAL_NAME, lambda path: save_state(members[0].state(), path))
+        self._note("training", began)
+        return committee
+
+    def _share(self, seed: int) -> list[Frame]:
+        rng = np.random.default_rng(seed)
+        n = max(1, round(self.config.committee.share * len(self.frames)))
+        return [self.frames[i] for i in sorted(rng.choice(len(self.frames), size=n, replace=False))]
+
+    def _explore(self, index: int, folder: RoundFolder, committee: Committee) -> tuple[int, Sequence[str]]:
+        facts_path = folder.path / "visited.json"
+        if folder.visited.exists():
+            return _facts_of(facts_path)
+        began = time.monotonic()
+        settings = self.config.exploration
+        self.on_progress(index, "exploring", f"{settings.n_trajectories} runs of {settings.n_steps} steps")
+
+        def on_run(n_done: int) -> bool:
+            self.on_progress(index, "exploring", f"run {n_done} of {settings.n_trajectories}")
+            return self.signals.received is None
+
+        with force_field_of(committee.members[0]) as force_field:
+            found = explore(
+                force_field,
+                self.space,
+                settings,
+                round_index=index - 1,
+                seed=derive_seed(self.config.seed, index, "exploration"),
+                on_run=on_run,
+            )
+        self._check_signals()
+        structures = [visit.atoms for visit in found.visits]
+        _, apart = committee.evaluate_with_disagreement(structures)
+        for k, visit in enumerate(found.visits):
+            visit.atoms.info = {**visit.facts, "round": index, "force_deviation_ev_ang": float(apart.force_ev_ang[k])}
+        facts = orjson.dumps({"n_steps": found.n_steps, "explosions": list(found.explosions)})
+        write_bytes(facts_path, facts)
+        write_whole(folder.visited, lambda path: write_structures(path, structures))
+        self._note("exploring", began)
+        return found.n_steps, found.explosions
+
+    def _bands(self, committee: Committee) -> Bands:
+        """Bounds as structures that were not learnt from calibrate them: test structures, and the latest labels."""
+        pairs = [*calibration_pairs(committee, self.test_frames)]
+        pairs += [pair for record in self.records[-_CALIBRATION_ROUNDS:] for pair in record.calibration]
+        deviations, errors = np.array(pairs).reshape(-1, 2).T
+        return calibrate(self.config.selection, deviations, errors)
+
+    def _choose(
+        self, index: int, folder: RoundFolder, visited: Sequence[Atoms], deviations: np.ndarray, bands: Bands
+    ) -> None:
+        """The structures of the round: from the eligible ones, far from each other and from what is labelled."""
+        if folder.chosen.exists():
+            return
+        began = time.monotonic()
+        self.on_progress(index, "choosing", f"of {len(visited)} visited structures")
+        n = min(self.config.selection.batch_size, self._n_left())
+        rows = eligible(self.config.selection, bands, deviations, n)
+        cutoff = self.config.potential.cutoff_ang
+        candidates = [visited[i] for i in rows]
+        chosen: list[Atoms] = []
+        if candidates:
+            known = environment_features([frame.atoms for frame in self.frames], self.elements, cutoff)
+            features = environment_features(candidates, self.elements, cutoff)
+            chosen = [candidates[i] for i in farthest_points(features, n, known)]
+        if chosen:
+            write_whole(folder.chosen, lambda path: write_structures(path, chosen))
+        else:
+            write_bytes(folder.chosen, b"")
+        self._note("choosing", began)
+
+    def _label(self, index: int, folder: RoundFolder) -> int:
+        """Label what was chosen; return how many have none."""
+        chosen = read_structures(folder.chosen)
+        began = time.monotonic()
+        if not folder.labelled.exists():
+
+            def on_labels(n_ended: int, n_failed: int) -> None:
+                failed = f", {n_failed} failed" if n_failed else ""
+                self.on_progress(index, "labelling", f"{n_ended} of {len(chosen)}{failed}")
+
+            on_labels(0, 0)
+            run = label_structures(
+                self.config.oracle,
+                chosen,
+                [None] * len(chosen),
+                self.run_dir / JOURNAL_NAME,
+                self.config.execution,
+                on_progress=on_labels,
+            )
+            if run.interrupted_by is not None:
+                raise _Ending("interrupted", f"by {run.interrupted_by.name}", 128 + run.interrupted_by)
+            if run.aborted_because:
+                raise _Ending("failures", run.aborted_because, 3)
+            rows = [_row(atoms, result) for atoms, result in zip(chosen, run.results, strict=True)]
+            write_whole(folder.labelled, lambda path: write_structures(path, rows))
+            self._note("labelling", began)
+            self._check_signals()
+        return sum("failure" in atoms.info for atoms in read_structures(folder.labelled))
+
+    def _take_in(self, index: int) -> list[Frame]:
+        """The labels of a round, from now on part of what is known; test structures are kept apart."""
+        path = RoundFolder(self.run_dir, index).labelled
+        if not path.exists():
+            return []
+        rows = [atoms for atoms in read_structures(path) if "failure" not in atoms.info]
+        learnt = [atoms for atoms in rows if not atoms.info.get("is_test", False)]
+        tests = [atoms for atoms in rows if atoms.info.get("is_test", False)]
+        new = [_frame(atoms, f"round {index}") for atoms in learnt]
+        self.frames += new
+        self.test_frames += [_frame(atoms, f"round {index}") for atoms in tests]
+        return new
+
+    # The end
+
+    def _n_left(self) -> int:
+        used = sum(record.n_chosen for record in self.records)
+        return max(0, self.config.budget.n_labels - used)
+
+    def _check_signals(self) -> None:
+        if self.signals.received is not None:
+            raise _Ending("interrupted", f"by {self.signals.received.name}", self.signals.exit_code)
+
+    def _look_at_limits(self) -> None:
+        self._check_signals()
+        stopping, budget = self.config.stopping, self.config.budget
+        rounds = self.records[1:]
+        if has_settled(self.records, stopping.candidate_share, stopping.error_change, stopping.patience):
+            raise _Ending("settled", f"for {stopping.patience} rounds there was nothing more to learn")
+        if rounds and rounds[-1].n_chosen == 0:
+            raise _Ending("nothing_new", "exploration found no structure worth a label")
+        if self._n_left() == 0:
+            raise _Ending("labels", f"{budget.n_labels} labels are spent")
+        if len(rounds) >= stopping.max_rounds:
+            raise _Ending("rounds", f"{stopping.max_rounds} rounds are done")
+        elapsed = self.spent_before_s + time.monotonic() - self.started
+        if budget.wall_s is not None and elapsed >= budget.wall_s:
+            raise _Ending("wall_time", f"{budget.wall_s:g} s are spent")
+
+    def _note(self, stage: Stage, began: float) -> None:
+        self.seconds[stage] = time.monotonic() - began
+
+
+def _row(atoms: Atoms, result: Label | Failure | None) -> Atoms:
+    """What was chosen, with its label or the reason why it has none."""
+    row = atoms.copy()
+    if isinstance(result, Label):
+        put_label(row, result)
+    elif result is not None:
+        put_failure(row, result)
+    return row
+
+
+def _frame(atoms: Atoms, group: str) -> Frame:
+    """A labelled row of the oracle as a frame."""
+    bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+    stress = voigt_6_to_full_3x3_stress(np.asarray(atoms.info["stress_ev_ang3"], dtype=float))
+    return Frame(bare, float(atoms.info["energy_ev"]), atoms.arrays["forces_ev_ang"], stress, group, group)
+
+
+def _facts_of(path: Path) -> tuple[int, Sequence[str]]:
+    try:
+        facts = orjson.loads(path.read_bytes())
+        return int(facts["n_steps"]), list(facts["explosions"])
+    except (OSError, KeyError, orjson.JSONDecodeError) as error:
+        raise RunDirectoryError(f"{path} is missing or damaged ({error}); remove its round's folder") from error

@@ -1,0 +1,168 @@
+"""What a learning leaves in its run directory: a folder a round, whose files are each whole or absent.
+
+A round is done when its record is there. A learning that was killed takes up the last round where its files end.
+
+```
+RUN/config.json            the resolved configuration
+RUN/labels.journal         every label, as it came
+RUN/rounds/0003/committee.safetensors   what was known at the beginning of the round
+RUN/rounds/0003/visited.extxyz          what exploration visited, with deviations
+RUN/rounds/0003/chosen.extxyz           what was chosen of it
+RUN/rounds/0003/labelled.extxyz         labels of these
+RUN/rounds/0003/record.json             the round in figures
+RUN/potential.safetensors               the result so far
+```
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import orjson
+
+from ..errors import RunDirectoryError
+from ..store.blobs import sync_folder
+
+ROUNDS_FOLDER = "rounds"
+CONFIG_NAME = "config.json"
+JOURNAL_NAME = "labels.journal"
+POTENTIAL_NAME = "potential.safetensors"
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """A round in figures.
+
+    Attributes:
+        index: from 0; round 0 labels the first structures.
+        n_labels: labels after the round, those of test structures not counted.
+        n_test: labels that are never learnt from.
+        n_chosen, n_failed: structures of this round that were sent to the oracle, and those without a label.
+        n_visited: structures that exploration visited.
+        n_explosions: runs of it that ended early.
+        n_md_steps: steps of it.
+        shares: of the visited structures, by band: accurate, candidate, failed.
+        scale: true error over deviation, as calibrated before the choice.
+        new_errors: errors of the committee's mean on the round's labels, before they were learnt: ``energy_mae_mev``
+            (per atom), ``force_mae_ev_ang``, ``force_max_ev_ang``.
+        test_errors: the same on the test structures, of the result at the beginning of the round.
+        train_errors: the same on what it had learnt from.
+        seconds: wall time by stage.
+        calibration: deviation and largest force error of each new label, eV/Å.
+    """
+
+    index: int
+    n_labels: int
+    n_test: int
+    n_chosen: int
+    n_failed: int
+    n_visited: int = 0
+    n_explosions: int = 0
+    n_md_steps: int = 0
+    shares: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    scale: float = 1.0
+    new_errors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    test_errors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    train_errors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    seconds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    calibration: tuple[tuple[float, float], ...] = ()
+
+    def as_json(self) -> bytes:
+        """The record as it is stored."""
+        plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(self).items()}
+        return orjson.dumps(plain, option=orjson.OPT_INDENT_2)
+
+    @classmethod
+    def from_json(cls, content: bytes, path: Path) -> RoundRecord:
+        """The inverse of :meth:`as_json`.
+
+        Raises:
+            RunDirectoryError: the file is damaged.
+        """
+        try:
+            plain = orjson.loads(content)
+            return cls(**{**plain, "calibration": tuple((float(a), float(b)) for a, b in plain["calibration"])})
+        except (orjson.JSONDecodeError, TypeError, KeyError, ValueError) as error:
+            raise RunDirectoryError(f"{path} is damaged ({error}); restore it, or remove its round's folder") from error
+
+
+class RoundFolder:
+    """The files of one round."""
+
+    def __init__(self, run_dir: Path, index: int) -> None:
+        self.path = run_dir / ROUNDS_FOLDER / f"{index:04d}"
+        self.committee = self.path / "committee.safetensors"
+        self.visited = self.path / "visited.extxyz"
+        self.chosen = self.path / "chosen.extxyz"
+        self.labelled = self.path / "labelled.extxyz"
+        self.record = self.path / "record.json"
+
+    def make(self) -> None:
+        """Make the folder, if need be.
+
+        Raises:
+            RunDirectoryError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunDirectoryError(f"{self.path} cannot be made: {error.strerror or error}") from error
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a scratch file beside ``path``, and put it in place once it is whole and on the disk.
+
+    Raises:
+        RunDirectoryError: the disk is full or the folder cannot be written.
+    """
+    scratch = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    try:
+        write(scratch)
+        descriptor = os.open(scratch, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        scratch.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise RunDirectoryError(
+            f"{path} cannot be written: {error.strerror or error}; make room, then go on"
+        ) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Put ``content`` into ``path``, whole or not at all.
+
+    Raises:
+        RunDirectoryError: see :func:`write_whole`.
+    """
+
+    def fill(scratch: Path) -> None:
+        scratch.write_bytes(content)
+
+    write_whole(path, fill)
+
+
+def read_records(run_dir: Path) -> list[RoundRecord]:
+    """Records of all rounds that are done, in order.
+
+    Raises:
+        RunDirectoryError: a record is damaged or a round is missing.
+    """
+    records: list[RoundRecord] = []
+    folder = run_dir / ROUNDS_FOLDER
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    for index, name in enumerate(names):
+        if name != f"{index:04d}":
+            raise RunDirectoryError(f"{folder} lacks round {index:04d}; restore it from a copy")
+        path = folder / name / "record.json"
+        if not path.is_file():
+            break
+        records.append(RoundRecord.from_json(path.read_bytes(), path))
+    return records

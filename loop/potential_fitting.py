@@ -1,0 +1,203 @@
+"""A potential from labelled structures: data, constraints, training, errors on what was never learnt from."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from pydantic import Field
+
+from ..errors import ConfigError
+from ..structures.settings import Settings
+from ..surrogates.base import Metrics, Report
+from ..surrogates.potentials.base import PotentialSpec
+from ..surrogates.potentials.constraints.settings import ConstraintSettings
+from ..surrogates.potentials.data_settings import DataSettings, FrameFileSettings
+from ..surrogates.potentials.energy_reference import reference_energies, without_reference
+from ..surrogates.potentials.error_table import ErrorTable, evaluate_errors
+from ..surrogates.potentials.frame import Frame
+from ..surrogates.potentials.frame_report import FrameReport
+from ..surrogates.potentials.frame_split import split_frames
+from ..surrogates.potentials.frames import FrameSet, load_frames
+from ..surrogates.potentials.graph import build_graph
+from ..surrogates.potentials.settings import ModelSettings
+from ..surrogates.potentials.torch_potential import TorchPotential
+from ..surrogates.potentials.training import TrainingResult, train
+from ..surrogates.potentials.training_settings import TrainingSettings
+from .seeding import derive_seed
+
+
+class PotentialFitConfig(Settings):
+    """An interatomic potential to fit to energies, forces and stresses."""
+
+    potential: ModelSettings
+    """The model."""
+    elements: tuple[str, ...] = Field(min_length=1)
+    """Chemical symbols that the potential has, in the order of its types."""
+    data: DataSettings | None = None
+    """Labelled structures; `alloysmith fit --data FILE` names them on the command line instead."""
+    constraints: tuple[ConstraintSettings, ...] = ()
+    """Physical constraints in the loss: `rose`, `elastic`, `equilibrium`, `cohesive`, `vacancy`, `surface`,
+    `energy_difference`."""
+    training: TrainingSettings = TrainingSettings()
+    """Loss, optimizer, limits."""
+    seed: int = Field(default=0, ge=0)
+    """The split and the training derive from it."""
+
+
+@dataclass(frozen=True)
+class PotentialFit:
+    """A fitted potential and what is known about it.
+
+    Attributes:
+        errors: part of the data (``training``, ``validation``, ``test``) -> errors, of potentials without constraints
+            as of others.
+        constraints: constraint -> figure -> (what the potential gives, what is wanted).
+        report: what was found in the data.
+        training: how the training went.
+    """
+
+    potential: TorchPotential
+    errors: Mapping[str, ErrorTable]
+    constraints: Mapping[str, Mapping[str, tuple[float, float]]]
+    report: FrameReport
+    training: TrainingResult
+
+
+def fit_potential(
+    config: PotentialFitConfig,
+    data_file: Path | None = None,
+    *,
+    checkpoint_path: Path | None = None,
+    report: Report | None = None,
+) -> PotentialFit:
+    """Fit the potential of ``config``.
+
+    Args:
+        data_file: learn from this file instead of ``data.files``.
+        checkpoint_path: where the state of the training is kept, to go on from after a kill.
+        report: called with (step, metrics); ``False`` ends the training with what is best so far.
+
+    Raises:
+        ConfigError: no data is named, or the settings contradict each other.
+        FrameError: bad data, all of it named.
+        SurrogateError: nothing to learn from, or the training diverges.
+    """
+    settings = _data_settings(config, data_file)
+    forces_needed = any(weights[1] > 0.0 for weights in (config.training.loss.prefactors(0.0),))
+    data = load_frames(settings, config.elements, forces_needed=forces_needed)
+    parts = split_frames(data, settings, seed=derive_seed(config.seed, 0, "split"))
+    references = reference_energies(settings.energy_reference, parts.train, config.elements)
+    reduced = {
+        "training": without_reference(parts.train, references),
+        "validation": without_reference(parts.validation, references),
+        "test": without_reference(parts.test, references),
+    }
+    model = config.potential.build(config.elements)
+    constraints = [
+        constraint.build(config.elements, model.cutoff_ang, reference_energies_ev=references)
+        for constraint in config.constraints
+    ]
+    result = train(
+        model,
+        reduced["training"],
+        reduced["validation"],
+        constraints,
+        config.training,
+        seed=derive_seed(config.seed, 0, "training"),
+        report=report,
+        checkpoint_path=checkpoint_path,
+    )
+    errors = {name: evaluate_errors(result.model, frames) for name, frames in reduced.items() if frames}
+    figures = {constraint.name: dict(constraint.figures(result.model)) for constraint in constraints}
+    spec = PotentialSpec(
+        kind=config.potential.kind,
+        elements=config.elements,
+        cutoff_ang=model.cutoff_ang,
+        n_train=len(parts.train),
+        reference_energies_ev=references,
+        facts=_facts(config, settings, data, parts.train, errors, figures, result),
+    )
+    return PotentialFit(TorchPotential(spec, result.model), errors, figures, data.report, result)
+
+
+def _data_settings(config: PotentialFitConfig, data_file: Path | None) -> DataSettings:
+    if data_file is not None:
+        files = (FrameFileSettings(path=str(data_file.resolve())),)
+        settings = config.data or DataSettings(files=files, test_fraction=0.1)
+        return settings.model_copy(update={"files": files})
+    if config.data is None:
+        raise ConfigError("the configuration names no data; add `data: {files: [FILE]}`, or give --data FILE")
+    return config.data
+
+
+def _facts(
+    config: PotentialFitConfig,
+    settings: DataSettings,
+    data: FrameSet,
+    train_frames: Sequence[Frame],
+    errors: Mapping[str, ErrorTable],
+    figures: Mapping[str, Mapping[str, tuple[float, float]]],
+    result: TrainingResult,
+) -> dict[str, Any]:
+    """What the potential's card says about where it comes from."""
+    return {
+        "data": {
+            "files": [asdict(file) for file in data.files],
+            "energy_reference": settings.energy_reference,
+            "warnings": [str(finding) for finding in data.report.warnings],
+        },
+        "valid_range": valid_range([frame.atoms for frame in train_frames], config.elements),
+        "errors": {part: _rows(table) for part, table in errors.items()},
+        "constraints": {name: {k: list(pair) for k, pair in values.items()} for name, values in figures.items()},
+        "training": {
+            "settings": config.training.model_dump(mode="json"),
+            "n_steps": result.n_steps,
+            "stop_reason": result.stop_reason,
+            "wall_s": result.wall_s,
+            "cpu_s": result.cpu_s,
+            "history": [_plain(row) for row in result.history],
+        },
+        "seed": config.seed,
+        "python": platform.python_version(),
+    }
+
+
+def valid_range(structures: Sequence[Atoms], elements: Sequence[str]) -> dict[str, Any]:
+    """What structures span, and so where a potential that learnt from them may be trusted.
+
+    Returns:
+        Smallest and largest volume per atom (Å^3), atomic fractions by element, shortest distance (Å), number of atoms.
+    """
+    volumes = [atoms.get_volume() / len(atoms) for atoms in structures]
+    fractions = np.array([[np.mean(atoms.symbols == symbol) for symbol in elements] for atoms in structures])
+    shortest = min(_shortest(atoms, elements) for atoms in structures)
+    return {
+        "volume_ang3_per_atom": [float(min(volumes)), float(max(volumes))],
+        "fractions": {
+            symbol: [float(column.min()), float(column.max())]
+            for symbol, column in zip(elements, fractions.T, strict=True)
+        },
+        "shortest_distance_ang": shortest,
+        "n_structures": len(structures),
+        "n_atoms": sum(len(atoms) for atoms in structures),
+    }
+
+
+def _shortest(atoms: Atoms, elements: Sequence[str], reach_ang: float = 3.5) -> float:
+    vectors = build_graph(atoms, elements, reach_ang).vectors
+    return float(np.sqrt((vectors**2).sum(axis=1).min())) if len(vectors) else reach_ang
+
+
+def _rows(table: ErrorTable) -> dict[str, dict[str, float]]:
+    rows = {"all": table.overall, **table.groups}
+    return {name: {**row.metrics(), "n_frames": float(row.n_frames)} for name, row in rows.items()}
+
+
+def _plain(metrics: Metrics) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if np.isfinite(value)}
