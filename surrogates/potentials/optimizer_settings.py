@@ -1,0 +1,79 @@
+"""How a configuration names an optimizer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ...structures.settings import Settings
+
+
+class AdamSettings(Settings):
+    """Adam (Kingma and Ba, 2014) on mini-batches."""
+
+    kind: Literal["adam"] = "adam"
+    learning_rate: float = Field(default=0.01, gt=0.0)
+    """Learning rate, which the schedule multiplies."""
+    beta_1: float = Field(default=0.9, ge=0.0, lt=1.0)
+    """Decay of the mean of the gradients."""
+    beta_2: float = Field(default=0.999, ge=0.0, lt=1.0)
+    """Decay of the mean of the squared gradients."""
+    epsilon: float = Field(default=1e-8, gt=0.0)
+    """Added to the root of the mean square."""
+    max_gradient_norm: float | None = Field(default=None, gt=0.0)
+    """Longer gradients are shortened to this norm."""
+    batch_frames: int = Field(default=25, ge=1)
+    """Largest number of frames in a mini-batch."""
+    reshuffle: Literal["batches", "frames"] = "batches"
+    """What is put in a new order in each epoch: the batches (frames are dealt to them once, so that batches can be kept
+    in memory) or all frames."""
+
+    @property
+    def is_full_batch(self) -> bool:
+        """Whether a step takes all frames."""
+        return False
+
+
+class LbfgsSettings(Settings):
+    """Limited-memory BFGS on all frames, with a line search for the Wolfe conditions (Nocedal and Wright, 2006)."""
+
+    kind: Literal["lbfgs"] = "lbfgs"
+    n_pairs: int = Field(default=20, ge=1)
+    """Number of past steps that make up the curvature."""
+    max_evaluations: int = Field(default=15, ge=1)
+    """Largest number of gradients in one line search."""
+    tolerance: float = Field(default=1e-7, ge=0.0)
+    """Training ends when a step lowers the loss by less than this share of it, several times in a row."""
+
+    @property
+    def is_full_batch(self) -> bool:
+        """Whether a step takes all frames."""
+        return True
+
+
+class GaussNewtonSettings(Settings):
+    """Gauss-Newton steps with Levenberg-Marquardt damping, for models with few parameters.
+
+    The loss and its gradient are those of all frames; only the curvature, which costs as much as many gradients, may
+    be estimated from a part of them.
+    """
+
+    kind: Literal["gauss_newton"] = "gauss_newton"
+    curvature_frames: int | None = Field(default=40, ge=1)
+    """Number of frames that the curvature is estimated from, drawn anew for each step; all where it is unset."""
+    damping: float = Field(default=1e-3, gt=0.0)
+    """First damping, relative to the diagonal of the curvature."""
+    max_trials: int = Field(default=8, ge=1)
+    """Largest number of dampings tried in one step."""
+    tolerance: float = Field(default=1e-4, ge=0.0)
+    """Training ends when a step lowers the loss by less than this share of it, several times in a row."""
+
+    @property
+    def is_full_batch(self) -> bool:
+        """Whether a step takes all frames."""
+        return True
+
+
+OptimizerSettings = Annotated[AdamSettings | LbfgsSettings | GaussNewtonSettings, Field(discriminator="kind")]
+"""How the loss is minimized, by ``kind``."""
