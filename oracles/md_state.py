@@ -74,7 +74,7 @@ class MdState:
 
     Attributes:
         settings: of the run.
-        force_field: fingerprint of the potential, or ``""`` where the forces came from a function.
+        force_field: fingerprint of what gave the forces; ``""`` where it had none.
         step: steps done.
         numbers: ``[n_atoms]``, atomic numbers.
         positions: ``[n_atoms, 3]``, Å, not wrapped.

@@ -81,11 +81,16 @@ class MolecularDynamics:
     Args:
         force_field: a potential that LAMMPS knows, or an engine that gives forces for any structure.
         settings: ensemble, targets, steps, limits.
+        fingerprint: identifies what an engine evaluates, so that a run is not resumed with something else; a LAMMPS
+            potential has one of its own.
     """
 
-    def __init__(self, force_field: LammpsPotential | ForceEngine, settings: MdSettings) -> None:
+    def __init__(
+        self, force_field: LammpsPotential | ForceEngine, settings: MdSettings, *, fingerprint: str = ""
+    ) -> None:
         self._potential = force_field if isinstance(force_field, LammpsPotential) else None
         self._engine = None if isinstance(force_field, LammpsPotential) else force_field
+        self._fingerprint = self._potential.fingerprint if self._potential is not None else fingerprint
         self.settings = settings
 
     def run(self, start: Atoms | MdState, observer: Observer | None = None) -> MdRun:
@@ -117,7 +122,9 @@ class MolecularDynamics:
             self._check_continues(state)
         atoms = start if isinstance(start, Atoms) else None
         while state is None or state.step < self.settings.n_steps:
-            block = _Block(self._potential, self._engine, self.settings, state, atoms, observer).run()
+            block = _Block(
+                self._potential, self._engine, self._fingerprint, self.settings, state, atoms, observer
+            ).run()
             state = block.state
             if block.stop is None and state is not None:
                 block = MdBlock(block.trajectory, state, self._check_time(state, time.monotonic() - began))
@@ -139,7 +146,7 @@ class MolecularDynamics:
                 "a run goes on with the settings that it was begun with; these differ: "
                 + ", ".join(f"{name} ({old[name]} then, {new[name]} now)" for name in differing)
             )
-        if state.force_field != _fingerprint(self._potential):
+        if state.force_field != self._fingerprint:
             raise ConfigError("the state is of a run with another potential; start a new run from its structure")
 
 
@@ -150,6 +157,7 @@ class _Block:
         self,
         potential: LammpsPotential | None,
         engine: ForceEngine | None,
+        fingerprint: str,
         settings: MdSettings,
         state: MdState | None,
         atoms: Atoms | None,
@@ -157,6 +165,7 @@ class _Block:
     ) -> None:
         self._potential = potential
         self._engine = engine
+        self._fingerprint = fingerprint
         self._settings = settings
         self._state = state
         self._observer = observer
@@ -337,7 +346,7 @@ class _Block:
         lmp.command(f'write_restart "{path}"')
         return MdState(
             settings=self._settings,
-            force_field=_fingerprint(self._potential),
+            force_field=self._fingerprint,
             step=self._step,
             numbers=self._atoms.numbers,
             positions=self._history.unwrapped(inside, images),
@@ -391,7 +400,3 @@ def _checked(atoms: Atoms | None) -> Atoms:
 def _gathered(lmp: Any, name: str, kind: int) -> np.ndarray:
     """A vector per atom, ``[n_atoms, 3]``, by atom id."""
     return np.array(lmp.gather_atoms(name, kind, 3)).reshape(-1, 3)
-
-
-def _fingerprint(potential: LammpsPotential | None) -> str:
-    return "" if potential is None else potential.fingerprint

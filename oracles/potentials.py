@@ -79,7 +79,7 @@ class WheelPotentialSettings(Settings):
             library, names, elements = _WHEEL_MEAM[self.name]
             coeff = f"* * {WHEEL_PLACEHOLDER}/{library} {names} {WHEEL_PLACEHOLDER}/{self.name} {names}"
             return FilesPotentialSettings(pair_style="meam", pair_coeff=(coeff,), elements=elements).load()
-        for suffix, style in _SETFL_STYLES.items():
+        for suffix, style in SETFL_STYLES.items():
             if self.name.endswith(suffix):
                 found = file_elements(path) or ()
                 coeff = f"* * {WHEEL_PLACEHOLDER}/{self.name} {_ELEMENTS_PLACEHOLDER}"
@@ -193,7 +193,7 @@ PotentialSettings = Annotated[WheelPotentialSettings | FilesPotentialSettings, F
 
 def named_potentials() -> tuple[str, ...]:
     """Names that :class:`WheelPotentialSettings` accepts, in this installation."""
-    setfl = [p.name for p in wheel_folder().iterdir() if p.name.endswith(tuple(_SETFL_STYLES))]
+    setfl = [p.name for p in wheel_folder().iterdir() if p.name.endswith(tuple(SETFL_STYLES))]
     meam = [name for name in _WHEEL_MEAM if (wheel_folder() / name).is_file()]
     return tuple(sorted(setfl + meam))
 
@@ -204,7 +204,7 @@ def _check_symbols(elements: tuple[str, ...]) -> None:
         raise ConfigError(f"elements must be different chemical symbols, got {' '.join(elements)}")
 
 
-_SETFL_STYLES = {".eam.alloy": "eam/alloy", ".eam.fs": "eam/fs", ".adp": "adp"}
+SETFL_STYLES = {".eam.alloy": "eam/alloy", ".eam.fs": "eam/fs", ".adp": "adp"}
 
 # alloy file -> library file, names in it, chemical symbols
 _WHEEL_MEAM: dict[str, tuple[str, str, tuple[str, ...]]] = {
