@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .damped_exponential import tapered_damped_exponential
 from .functions import (
     Curve,
     angular_function,
-    damped_exponential,
     mixed_pair,
     piecewise_embedding,
     smooth_embedding,
@@ -85,49 +85,54 @@ class Zjw04Radial(RadialFunctions):
             ParameterSet({name: [row[name] for row in cross] for name in CROSS}, fixed) if cross is not None else None
         )
 
-    def forward(self, distances: Tensor, counts: Sequence[int]) -> PairCurves:
+    def forward(self, distances: Tensor, counts: Sequence[int], *, is_first_order: bool = False) -> PairCurves:
         """See :meth:`~.radial.RadialFunctions.forward`."""
         of_element = {name: tensor.unbind() for name, tensor in self.elements.values().items()}
         of_cross = {name: tensor.unbind() for name, tensor in self.cross.values().items()} if self.cross else {}
         groups = []
         n_cross = 0
         for (a, b), r in zip(self.pairs, torch.split(distances, list(counts)), strict=True):
+            end = taper(r, self.cutoff_ang, self.taper_ang) if self.taper_ang > 0.0 else None
             p, q = ({name: rows[k] for name, rows in of_element.items()} for k in (a, b))
-            rho_a, phi_a = density_and_pair(r, p)
             if a == b:
-                curves = PairCurves(rho_a, rho_a, phi_a)
+                density, pair = density_and_pair(r, p, end, is_first_order=is_first_order)
+                groups.append(PairCurves(density, density, pair))
+            elif self.cross is None:
+                rho_a, phi_a = density_and_pair(r, p, None, is_first_order=is_first_order)
+                rho_b, phi_b = density_and_pair(r, q, None, is_first_order=is_first_order)
+                found = (rho_a, rho_b, mixed_pair(rho_a, phi_a, rho_b, phi_b))
+                groups.append(PairCurves(*(found if end is None else (times(curve, end) for curve in found))))
             else:
-                rho_b, phi_b = density_and_pair(r, q)
-                if self.cross is None:
-                    phi = mixed_pair(rho_a, phi_a, rho_b, phi_b)
-                else:
-                    phi = _pair(r, {name: rows[n_cross] for name, rows in of_cross.items()})
-                    n_cross += 1
-                curves = PairCurves(rho_a, rho_b, phi)
-            groups.append(self._tapered(r, curves))
+                cross = {name: rows[n_cross] for name, rows in of_cross.items()}
+                n_cross += 1
+                rho_a, rho_b = (_density(r, row, end, is_first_order=is_first_order) for row in (p, q))
+                groups.append(PairCurves(rho_a, rho_b, _pair(r, cross, end, is_first_order=is_first_order)))
         return PairCurves.joined(groups)
 
-    def _tapered(self, r: Tensor, curves: PairCurves) -> PairCurves:
-        if self.taper_ang == 0.0:
-            return curves
-        end = taper(r, self.cutoff_ang, self.taper_ang)
-        low = times(curves.density_low, end)
-        is_same = curves.density_high is curves.density_low
-        return PairCurves(low, low if is_same else times(curves.density_high, end), times(curves.pair, end))
+
+def density_and_pair(
+    r: Tensor, p: Mapping[str, Tensor], end: Curve | None = None, *, is_first_order: bool = False
+) -> tuple[Curve, Curve]:
+    """ρ (Eq. 15) and φ (Eq. 16) of an element, which share a term, with derivatives by r.
+
+    Args:
+        r: distances, Å.
+        p: parameters by name, scalars.
+        end, is_first_order: see :func:`~.damped_exponential.tapered_damped_exponential`.
+    """
+    g = tapered_damped_exponential(r, p["re"], p["beta"], p["lambda"], end, is_first_order=is_first_order)
+    h = tapered_damped_exponential(r, p["re"], p["alpha"], p["kappa"], end, is_first_order=is_first_order)
+    pair = p["A"] * h[0] - p["B"] * g[0], p["A"] * h[1] - p["B"] * g[1]
+    return (p["fe"] * g[0], p["fe"] * g[1]), pair
 
 
-def density_and_pair(r: Tensor, p: Mapping[str, Tensor]) -> tuple[Curve, Curve]:
-    """ρ (Eq. 15) and φ (Eq. 16) of an element, which share a term, with derivatives by r."""
-    inverse = torch.reciprocal(p["re"])
-    x = r * inverse
-    g, g_slope = damped_exponential(x, p["beta"], p["lambda"])
-    h, h_slope = damped_exponential(x, p["alpha"], p["kappa"])
-    density = p["fe"] * g, (p["fe"] * inverse) * g_slope
-    return density, (p["A"] * h - p["B"] * g, (p["A"] * inverse) * h_slope - (p["B"] * inverse) * g_slope)
+def _density(r: Tensor, p: Mapping[str, Tensor], end: Curve | None, *, is_first_order: bool) -> Curve:
+    g = tapered_damped_exponential(r, p["re"], p["beta"], p["lambda"], end, is_first_order=is_first_order)
+    return p["fe"] * g[0], p["fe"] * g[1]
 
 
-def _pair(r: Tensor, p: Mapping[str, Tensor]) -> Curve:
-    return density_and_pair(r, {**p, "fe": p["B"]})[1]
+def _pair(r: Tensor, p: Mapping[str, Tensor], end: Curve | None, *, is_first_order: bool) -> Curve:
+    return density_and_pair(r, {**p, "fe": p["B"]}, end, is_first_order=is_first_order)[1]
 
 
 class MishinAngular(AngularFunctions):

@@ -14,9 +14,6 @@ from ..potentials.model import PotentialModel
 from .functions import Curve
 from .radial import AngularFunctions, Embedding, RadialFunctions, type_pairs
 
-_ROW = (0, 1, 2, 1, 0, 0)  # components xx, yy, zz, yz, xz, xy of a symmetric tensor
-_COLUMN = (0, 1, 2, 2, 2, 1)
-
 
 @dataclass(frozen=True)
 class _Pairs:
@@ -80,11 +77,11 @@ class EamModel(PotentialModel):
         """Energy of each structure, ``[n_frames]``, eV; differentiable to any order in vectors and parameters."""
         pairs = self._pairs(batch)
         distances = _lengths(pairs.vectors)
-        energies, _, _ = self._central(batch, pairs, distances)
+        energies, _ = self._central(batch, pairs, distances, is_first_order=False)
         if self.angular is not None:
             dipole, quadrupole = self.angular(distances, pairs.counts)
-            moments = _moments(len(batch.types), pairs, dipole[0], quadrupole[0])
-            energies = energies.index_add(0, batch.frame_of_atom, _angular_energy(moments))
+            terms = _AngularTerms(len(batch.types), pairs, dipole[0], quadrupole[0])
+            energies = energies.scatter_add(0, batch.frame_of_atom, terms.energy())
         return energies
 
     def densities(self, batch: Batch) -> Tensor:
@@ -100,22 +97,23 @@ class EamModel(PotentialModel):
         """
         pairs = self._pairs(batch)
         distances = _lengths(pairs.vectors)
-        energies, slopes, _ = self._central(batch, pairs, distances)
-        per_length = slopes / distances
+        energies, slopes = self._central(batch, pairs, distances, is_first_order=not distances.requires_grad)
         if self.angular is None:
-            by_vector = per_length[:, None] * pairs.vectors
+            by_vector = (slopes / distances)[:, None] * pairs.vectors
         else:
             dipole, quadrupole = self.angular(distances, pairs.counts)
-            moments = _moments(len(batch.types), pairs, dipole[0], quadrupole[0])
-            energies = energies.index_add(0, batch.frame_of_atom, _angular_energy(moments))
-            by_vector = _angular_slopes(pairs, distances, moments, dipole, quadrupole, per_length)
+            terms = _AngularTerms(len(batch.types), pairs, dipole[0], quadrupole[0])
+            energies = energies.scatter_add(0, batch.frame_of_atom, terms.energy())
+            by_vector = terms.slopes(distances, dipole, quadrupole, slopes)
         if pairs.order is not None:
             by_vector = torch.zeros_like(by_vector).index_copy(0, pairs.order, by_vector)
         return energies, by_vector
 
-    def _central(self, batch: Batch, pairs: _Pairs, distances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies without angular terms, their derivatives by the distances of pairs, and densities."""
-        curves = self.radial(distances, pairs.counts)
+    def _central(
+        self, batch: Batch, pairs: _Pairs, distances: Tensor, *, is_first_order: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Energies without angular terms and their derivatives by the distances of pairs."""
+        curves = self.radial(distances, pairs.counts, is_first_order=is_first_order)
         (low, low_slope), (high, high_slope), (pair, pair_slope) = curves.density_low, curves.density_high, curves.pair
         densities = _sums(len(batch.types), pairs, low, high)
         embedding, embedding_slope = self.embedding(densities, batch.types)
@@ -126,8 +124,8 @@ class EamModel(PotentialModel):
         at_low = embedding_slope.index_select(0, pairs.low)
         at_high = embedding_slope.index_select(0, pairs.high)
         if low_slope is high_slope:
-            return energies, (at_low + at_high) * low_slope + pair_slope, densities
-        return energies, at_low * high_slope + at_high * low_slope + pair_slope, densities
+            return energies, (at_low + at_high) * low_slope + pair_slope
+        return energies, at_low * high_slope + at_high * low_slope + pair_slope
 
     def _pairs(self, batch: Batch) -> _Pairs:
         first, second = batch.first, batch.second
@@ -151,7 +149,8 @@ class EamModel(PotentialModel):
 
 
 def _lengths(vectors: Tensor) -> Tensor:
-    return vectors.square().sum(1).sqrt()
+    x, y, z = vectors.unbind(1)
+    return (x * x + y * y + z * z).sqrt()
 
 
 def _sums(n_atoms: int, pairs: _Pairs, low: Tensor, high: Tensor) -> Tensor:
@@ -160,40 +159,52 @@ def _sums(n_atoms: int, pairs: _Pairs, low: Tensor, high: Tensor) -> Tensor:
     return densities.scatter_add(0, pairs.low, high).scatter_add(0, pairs.high, low)
 
 
-def _moments(n_atoms: int, pairs: _Pairs, u: Tensor, w: Tensor) -> Tensor:
-    """μ (Eq. 4) and the six components of λ (Eq. 5) of each atom, ``[n_atoms, 9]``."""
-    v = pairs.vectors
-    dipole = u[:, None] * v
-    quadrupole = w[:, None] * (v[:, _ROW] * v[:, _COLUMN])
-    moments = torch.zeros(n_atoms, 9, dtype=v.dtype, device=v.device)
-    moments = moments.index_add(0, pairs.first, torch.cat([dipole, quadrupole], 1))
-    return moments.index_add(0, pairs.second, torch.cat([-dipole, quadrupole], 1))
+class _AngularTerms:
+    """The angular part of Eq. 3 with its derivative; tensors of one component each are contiguous, which is faster.
 
-
-def _angular_energy(moments: Tensor) -> Tensor:
-    """The angular part of Eq. 3 for each atom, eV."""
-    squares = moments.square()
-    trace = moments[:, 3:6].sum(1)
-    return 0.5 * squares[:, :6].sum(1) + squares[:, 6:].sum(1) - trace.square() / 6.0
-
-
-def _angular_slopes(
-    pairs: _Pairs, distances: Tensor, moments: Tensor, dipole: Curve, quadrupole: Curve, per_length: Tensor
-) -> Tensor:
-    """Derivative of the energy by each pair vector v.
-
-    With Δμ = μ_i - μ_j and S = Λ_i + Λ_j, where Λ is λ without a third of its trace on the diagonal (twice its
-    deviator's weight on the trace, from the last term of Eq. 3):
-    u Δμ + 2 w S v + (u' Δμ·v + w' v·S·v + central slope) v / r.
+    Attributes:
+        mu: the components of Eq. 4 at each atom, three of ``[n_atoms]``.
+        quadrupole: the components xx, yy, zz, yz, xz, xy of Eq. 5, six of ``[n_atoms]``.
     """
-    trace = moments[:, 3:6].sum(1, keepdim=True) / 3.0
-    fields = torch.cat([moments[:, :3], moments[:, 3:6] - trace, moments[:, 6:]], 1)
-    at_first, at_second = fields.index_select(0, pairs.first), fields.index_select(0, pairs.second)
-    mu = at_first[:, :3] - at_second[:, :3]
-    xx, yy, zz, yz, xz, xy = (at_first[:, 3:] + at_second[:, 3:]).unbind(1)
-    v = pairs.vectors
-    x, y, z = v.unbind(1)
-    sv = torch.stack([xx * x + xy * y + xz * z, xy * x + yy * y + yz * z, xz * x + yz * y + zz * z], 1)
-    (u, u_slope), (w, w_slope) = dipole, quadrupole
-    along = (u_slope * (mu * v).sum(1) + w_slope * (sv * v).sum(1)) / distances + per_length
-    return u[:, None] * mu + (2.0 * w)[:, None] * sv + along[:, None] * v
+
+    def __init__(self, n_atoms: int, pairs: _Pairs, u: Tensor, w: Tensor) -> None:
+        self._pairs = pairs
+        x, y, z = self._vector = pairs.vectors.T.contiguous().unbind(0)
+        wx, wy, wz = w * x, w * y, w * z
+
+        def at(atoms: Tensor, values: Tensor) -> Tensor:
+            return torch.zeros(n_atoms, dtype=values.dtype, device=values.device).scatter_add(0, atoms, values)
+
+        self.mu = [at(pairs.first, m) - at(pairs.second, m) for m in (u * x, u * y, u * z)]
+        products = (wx * x, wy * y, wz * z, wy * z, wx * z, wx * y)
+        self.quadrupole = [at(pairs.first, q) + at(pairs.second, q) for q in products]
+
+    def energy(self) -> Tensor:
+        """Energy of each atom, ``[n_atoms]``, eV."""
+        xx, yy, zz, yz, xz, xy = self.quadrupole
+        trace = xx + yy + zz
+        squares = sum((c * c for c in (*self.mu, xx, yy, zz)), start=torch.zeros_like(xx))
+        return 0.5 * squares + yz * yz + xz * xz + xy * xy - trace * trace / 6.0
+
+    def slopes(self, distances: Tensor, dipole: Curve, quadrupole: Curve, central: Tensor) -> Tensor:
+        """Derivative of the energy by each pair vector v, ``[n_pairs, 3]``, eV/Å.
+
+        With Δμ = μ_i - μ_j and S = Λ_i + Λ_j, where Λ is λ less a third of its trace on the diagonal:
+        u Δμ + 2 w S v + (u' Δμ·v + w' v·S·v + central slope) v / r.
+        """
+        first, second = self._pairs.first, self._pairs.second
+        xx, yy, zz, yz, xz, xy = self.quadrupole
+        third = (xx + yy + zz) / 3.0
+        deviator = (xx - third, yy - third, zz - third, yz, xz, xy)
+        m_x, m_y, m_z = (m.index_select(0, first) - m.index_select(0, second) for m in self.mu)
+        s_xx, s_yy, s_zz, s_yz, s_xz, s_xy = (s.index_select(0, first) + s.index_select(0, second) for s in deviator)
+        x, y, z = self._vector
+        t_x = s_xx * x + s_xy * y + s_xz * z
+        t_y = s_xy * x + s_yy * y + s_yz * z
+        t_z = s_xz * x + s_yz * y + s_zz * z
+        (u, u_slope), (w, w_slope) = dipole, quadrupole
+        along = u_slope * (m_x * x + m_y * y + m_z * z) + w_slope * (t_x * x + t_y * y + t_z * z) + central
+        along = along / distances
+        twice = 2.0 * w
+        parts = ((m_x, t_x, x), (m_y, t_y, y), (m_z, t_z, z))
+        return torch.stack([u * m + twice * t + along * v for m, t, v in parts], 1)

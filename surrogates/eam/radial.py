@@ -55,9 +55,10 @@ class RadialFunctions(nn.Module, ABC):
     """Densities and pair functions of all species."""
 
     @abstractmethod
-    def forward(self, distances: Tensor, counts: Sequence[int]) -> PairCurves:
+    def forward(self, distances: Tensor, counts: Sequence[int], *, is_first_order: bool = False) -> PairCurves:
         """Evaluate at distances ``[n_pairs]``, Å, of which the first ``counts[0]`` are of the first type pair, ….
 
+        ``is_first_order`` promises that the result is differentiated once at most, and by the parameters only.
         Distances are expected to be below the cutoff: there, not beyond, functions may be cut off.
         """
 

@@ -148,7 +148,7 @@ class SplineRadial(RadialFunctions):
         functions += [partial(density, k) for k in self.diagonal]
         self.splines = _radial_splines(functions, knots)
 
-    def forward(self, distances: Tensor, counts: Sequence[int]) -> PairCurves:
+    def forward(self, distances: Tensor, counts: Sequence[int], *, is_first_order: bool = False) -> PairCurves:
         """See :meth:`~.radial.RadialFunctions.forward`."""
         table = self.splines.table()
         row, t = self.splines.place(distances, 0)
