@@ -97,7 +97,8 @@ class EamModel(PotentialModel):
         """
         pairs = self._pairs(batch)
         distances = _lengths(pairs.vectors)
-        energies, slopes = self._central(batch, pairs, distances, is_first_order=not distances.requires_grad)
+        is_first_order = not (distances.requires_grad or self.is_composable)
+        energies, slopes = self._central(batch, pairs, distances, is_first_order=is_first_order)
         if self.angular is None:
             by_vector = (slopes / distances)[:, None] * pairs.vectors
         else:

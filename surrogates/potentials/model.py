@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,7 @@ class PotentialModel(nn.Module, ABC):
         super().__init__()
         self.elements = elements
         self.cutoff_ang = cutoff_ang
+        self.is_composable = False
 
     @abstractmethod
     def energies(self, batch: Batch) -> Tensor:
@@ -49,6 +51,18 @@ class PotentialModel(nn.Module, ABC):
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
         """JSON-able facts from which an equal model without its parameters can be built."""
+
+    @contextmanager
+    def composable(self) -> Iterator[None]:
+        """Inside, the model keeps to operations that the transforms of ``torch.func`` can differentiate.
+
+        A model with derivatives of its own (an ``autograd.Function``) leaves them out while ``is_composable`` is set.
+        """
+        before, self.is_composable = self.is_composable, True
+        try:
+            yield
+        finally:
+            self.is_composable = before
 
     def energies_and_pair_forces(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Energies ``[n_frames]`` and the energy's derivative by each pair vector, ``[n_pairs, 3]``, eV/Å.

@@ -198,7 +198,7 @@ class Objective:
             return torch.func.jvp(residuals, (flat,), (direction,))[1]
 
         directions = torch.eye(len(flat), dtype=flat.dtype, device=flat.device)
-        with torch.no_grad():
+        with torch.no_grad(), self.model.composable():
             energy, force, virial = torch.func.vmap(along, chunk_size=chunk)(directions)
         return energy.T, force.T, virial.T
 
