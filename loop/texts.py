@@ -56,6 +56,8 @@ _UNIT_SUFFIXES = {
     "ev_ang": "eV/Å",
     "ev_ang3": "eV/Å³",
     "k": "K",
+    "j_m2": "J/m²",
+    "thz": "THz",
 }
 
 

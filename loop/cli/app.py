@@ -56,6 +56,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "tabulate": CommandEntry("tables", "tabulate", "Use the parts", "Write a fitted potential as a LAMMPS table."),
     "card": CommandEntry("tables", "card", "Use the parts", "Write a fitted potential's card, one HTML file."),
     "predict": CommandEntry("models", "predict", "Use the parts", "Predict properties with a fitted surrogate."),
+    "assess": CommandEntry("assess", "assess", "Use the parts", "Measure a potential beside DFT and experiment."),
     "md": CommandEntry("md", "md", "Use the parts", "Run molecular dynamics with any potential."),
 }
 

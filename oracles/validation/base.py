@@ -56,8 +56,13 @@ class Property(Protocol):
     @property
     def kind(self) -> str: ...
 
-    def value_names(self) -> tuple[str, ...]:
-        """Names that results of these settings may have, which references may be given for."""
+    def model_dump_json(self) -> str:
+        """The settings as JSON, as pydantic writes them."""
+        ...
+
+    @classmethod
+    def value_names(cls) -> tuple[str, ...]:
+        """Names that values of results may have, which references may be given for."""
         ...
 
     def measure(self, bench: Bench, crystal: Crystal) -> PropertyResult:

@@ -87,7 +87,8 @@ class ElasticConstantsSettings(Settings):
     version: ClassVar[str] = "1"
     result_type: ClassVar[type] = ElasticConstants
 
-    def value_names(self) -> tuple[str, ...]:
+    @classmethod
+    def value_names(cls) -> tuple[str, ...]:
         """See :class:`~.base.Property`."""
         return (*_COMPONENTS, "bulk_modulus_gpa", "shear_modulus_gpa", "poisson_ratio")
 

@@ -106,7 +106,8 @@ class EquationOfStateSettings(Settings):
             )
         return self
 
-    def value_names(self) -> tuple[str, ...]:
+    @classmethod
+    def value_names(cls) -> tuple[str, ...]:
         """See :class:`~.base.Property`."""
         return (
             "lattice_constant_ang",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -91,7 +92,8 @@ class MeltingSettings(Settings):
             raise ValueError(f"sample_ps {self.sample_ps:g} must not exceed block_ps {self.block_ps:g}")
         return self
 
-    def value_names(self) -> tuple[str, ...]:
+    @classmethod
+    def value_names(cls) -> tuple[str, ...]:
         """See :class:`~.base.Property`."""
         return ("melting_temperature_k",)
 
@@ -131,11 +133,15 @@ def melting_point(bench: Bench, crystal: Crystal, settings: MeltingSettings) -> 
         max_time_ps=settings.max_time_ps,
         decided_fraction=settings.decided_fraction,
     )
+    # not of the bracket: with another one, the temperatures that are done count still
+    dynamics = (settings.timestep_fs, settings.pressure_gpa, settings.seed)
+    identity = repr((bench.lammps.fingerprint, crystal.lattice, crystal.element, dynamics, plan))
+    folder = bench.folder / f"melting-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
     runs: list[CoexistenceRun] = []
 
     def run(temperature_k: float) -> CoexistenceRun:
-        folder = bench.folder / f"{temperature_k:.3f}K"
-        runs.append(run_coexistence(protocol, crystal.atoms, start, temperature_k, plan, folder, bench.report))
+        own = folder / f"{temperature_k:.3f}K"
+        runs.append(run_coexistence(protocol, crystal.atoms, start, temperature_k, plan, own, bench.report))
         return runs[-1]
 
     low = run(settings.low_k)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -41,9 +41,10 @@ class PhasesSettings(Settings):
     version: ClassVar[str] = "1"
     result_type: ClassVar[type] = PhaseEnergies
 
-    def value_names(self) -> tuple[str, ...]:
+    @classmethod
+    def value_names(cls) -> tuple[str, ...]:
         """See :class:`~.base.Property`."""
-        return tuple(f"energy_of_{lattice}_ev_per_atom" for lattice in self.lattices)
+        return tuple(f"energy_of_{lattice}_ev_per_atom" for lattice in get_args(Lattice))
 
     def measure(self, bench: Bench, crystal: Crystal) -> PhaseEnergies:
         """See :func:`phase_energies`."""

@@ -97,7 +97,8 @@ class PhononsSettings(Settings):
     version: ClassVar[str] = "1"
     result_type: ClassVar[type] = Phonons
 
-    def value_names(self) -> tuple[str, ...]:
+    @classmethod
+    def value_names(cls) -> tuple[str, ...]:
         """See :class:`~.base.Property`."""
         letters = "ABCDEFHIJKLMNPQRSTUVWXYZ"
         points = (f"phonon_{letter.lower()}{number}_max_thz" for letter in letters for number in ("", "1", "2"))

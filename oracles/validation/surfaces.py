@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from math import ceil, gcd
 from typing import ClassVar, Literal
@@ -18,6 +19,8 @@ from .base import Bench
 from .crystal import BULK_MODULUS_GUESS_EV_ANG3, Crystal, Equilibrium, equilibrium
 
 J_M2_PER_EV_ANG2 = 16.021766208
+
+_MAX_INDEX = 6
 
 Miller = tuple[int, int, int]
 
@@ -82,15 +85,19 @@ class SurfacesSettings(Settings):
     @classmethod
     def _is_reduced(cls, miller: tuple[Miller, ...]) -> tuple[Miller, ...]:
         for indices in miller:
-            if gcd(*indices) != 1:
-                raise ValueError(f"Miller indices must be three integers without a common divisor, got {indices}")
+            if gcd(*indices) != 1 or max(map(abs, indices)) > _MAX_INDEX:
+                raise ValueError(
+                    f"Miller indices must be three integers up to {_MAX_INDEX} without a common divisor, got {indices}"
+                )
         if len(set(miller)) != len(miller):
             raise ValueError("a surface is given twice")
         return miller
 
-    def value_names(self) -> tuple[str, ...]:
+    @classmethod
+    def value_names(cls) -> tuple[str, ...]:
         """See :class:`~.base.Property`."""
-        return tuple(value_name(indices) for indices in self.miller)
+        indices = itertools.product(range(-_MAX_INDEX, _MAX_INDEX + 1), repeat=3)
+        return tuple(value_name((h, k, m)) for h, k, m in indices if gcd(h, k, m) == 1)
 
     def measure(self, bench: Bench, crystal: Crystal) -> SurfaceEnergies:
         """See :func:`surface_energies`."""

@@ -52,7 +52,8 @@ class VacancySettings(Settings):
     version: ClassVar[str] = "1"
     result_type: ClassVar[type] = VacancyFormation
 
-    def value_names(self) -> tuple[str, ...]:
+    @classmethod
+    def value_names(cls) -> tuple[str, ...]:
         """See :class:`~.base.Property`."""
         return ("vacancy_formation_energy_ev",)
 

@@ -75,7 +75,8 @@ class VacancyMigrationSettings(Settings):
     version: ClassVar[str] = "1"
     result_type: ClassVar[type] = VacancyMigration
 
-    def value_names(self) -> tuple[str, ...]:
+    @classmethod
+    def value_names(cls) -> tuple[str, ...]:
         """See :class:`~.base.Property`."""
         return ("vacancy_migration_energy_ev", "vacancy_activation_energy_ev")
 
