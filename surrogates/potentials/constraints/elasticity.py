@@ -26,9 +26,10 @@ from .strained_cell import N_STRAINS, Derivatives, StrainedCell
 
 _FROBENIUS = (1.0, 1.0, 1.0, 2.0, 2.0, 2.0)
 """How often each Voigt component is in the tensor."""
-MIN_STIFFNESS_EV_ANG2 = 0.05
-"""Softer modes of the ions count as this stiff. An unstable crystal, which a fit may pass through, would otherwise have
-elastic constants without bound."""
+MIN_STIFFNESS_EV_ANG2 = 0.2
+"""Where the softest mode of the ions is softer, as it may be on the way of a fit, their relaxation is faded out, down
+to clamped ions in an unstable crystal: it would go beyond all bounds, and lose its meaning, as the stiffness goes to
+zero. The mode has a residual of its own then. About 1 eV/Å^2 is usual in metals."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Elasticity:
     Attributes:
         constants_gpa: the wanted elastic constants, ``[k]``, GPa.
         derivatives: energy, stress and forces.
-        min_ionic_stiffness_ev_ang2: smallest eigenvalue of the ions' Hessian, eV/Å^2; infinite without free ions. A
-            value below zero means that the crystal is unstable.
+        softest_mode_ev_ang2: smallest eigenvalue of the ions' Hessian, eV/Å^2, ``[1]``; empty without free ions. The
+            crystal is unstable where it is below zero.
     """
 
     constants_gpa: Tensor
     derivatives: Derivatives
-    min_ionic_stiffness_ev_ang2: float
+    softest_mode_ev_ang2: Tensor
 
 
 class ElasticConstants:
@@ -72,18 +73,15 @@ class ElasticConstants:
         """The constants, differentiable in the model's parameters (unless gradients are off)."""
         derivatives, hessian = self.cell.hessian_rows(model, self._rows)
         stiffness = hessian[: self._n_strain_rows, :N_STRAINS]
-        softest = float("inf")
+        softest = hessian.new_zeros(0)
         if self.cell.n_displacements:
             among_ions = hessian[self._n_strain_rows :, N_STRAINS:]
             coupling = hessian[self._n_strain_rows :, :N_STRAINS]  # [ions, strains]
             among_ions = 0.5 * (among_ions + among_ions.T)
-            smallest = torch.linalg.eigvalsh(among_ions)[0]
-            softest = float(smallest.detach())
-            if softest < MIN_STIFFNESS_EV_ANG2:
-                identity = torch.eye(len(among_ions), dtype=hessian.dtype, device=hessian.device)
-                among_ions = among_ions + (MIN_STIFFNESS_EV_ANG2 - smallest) * identity
-            relaxation = torch.linalg.solve(among_ions, coupling)
-            stiffness = stiffness - coupling[:, self._strain_rows].T @ relaxation
+            softest = torch.linalg.eigvalsh(among_ions)[:1]
+            if float(softest.detach()) > 0.0:
+                relaxation = coupling[:, self._strain_rows].T @ torch.linalg.solve(among_ions, coupling)
+                stiffness = stiffness - _smooth_step(softest / MIN_STIFFNESS_EV_ANG2) * relaxation
         constants = stiffness[self._from_row, self._column] * (GPA_PER_EV_ANG3 / self.cell.volume_ang3)
         return Elasticity(constants, derivatives, softest)
 
@@ -126,19 +124,26 @@ class ElasticConstraint(PhysicalConstraint):
         self._tolerances = (tolerance_gpa, stress_tolerance_gpa, force_tolerance_ev_ang)
 
     def differences(self, model: PotentialModel) -> list[Differences]:
-        """Elastic constants (GPa), stress (GPa; shears √2-fold, so that squares add up to the tensor's) and forces."""
+        """Differences of elastic constants and stress, GPa, and of forces, eV/Å; a soft mode's lack in eV/Å^2.
+
+        Shear stresses are taken √2-fold, so that the squares add up to the tensor's.
+        """
         found = self._constants.evaluate(model)
         stress_gpa = found.derivatives.stress_ev_ang3 * self._root * GPA_PER_EV_ANG3
         forces = found.derivatives.forces.reshape(-1)
-        parts = [found.constants_gpa - self._targets, stress_gpa, forces]
+        softness = torch.relu(MIN_STIFFNESS_EV_ANG2 - found.softest_mode_ev_ang2)
+        parts = [found.constants_gpa - self._targets, stress_gpa, forces, softness]
         return [
             Differences(values, tolerance)
-            for values, tolerance in zip(parts, self._tolerances, strict=True)
+            for values, tolerance in zip(parts, (*self._tolerances, MIN_STIFFNESS_EV_ANG2), strict=True)
             if len(values)
         ]
 
     def loss(self, model: PotentialModel) -> Tensor:
-        """The squared form, or weight × (ReLU(MAE - τ) RMSE + ‖stress‖ + ‖forces‖), in GPa and eV/Å (Eqs. 31-33)."""
+        """The squared form, or weight × (ReLU(MAE - τ) RMSE + ‖stress‖ + ‖forces‖), in GPa and eV/Å (Eqs. 31-33).
+
+        A crystal with a soft ionic mode adds what that lacks in stiffness.
+        """
         if self._form == "squared":
             return super().loss(model)
         constants, *others = (part.values for part in self.differences(model))
@@ -147,7 +152,10 @@ class ElasticConstraint(PhysicalConstraint):
         return self.weight * (gate * rmse + sum(torch.linalg.vector_norm(values) for values in others))
 
     def figures(self, model: PotentialModel) -> dict[str, tuple[float, float]]:
-        """The constants beside their targets, the largest stress and force, and an ionic mode that is too soft."""
+        """The constants beside their targets, the largest stress and force.
+
+        An ionic mode that is too soft is named; the constants are not those of relaxed ions then.
+        """
         with torch.no_grad():
             found = self._constants.evaluate(model)
         targets = self._targets.tolist()
@@ -155,8 +163,8 @@ class ElasticConstraint(PhysicalConstraint):
         table["max_stress_gpa"] = (float(found.derivatives.stress_ev_ang3.abs().max()) * GPA_PER_EV_ANG3, 0.0)
         if found.derivatives.forces.numel():
             table["max_force_ev_ang"] = (float(found.derivatives.forces.abs().max()), 0.0)
-        if found.min_ionic_stiffness_ev_ang2 < MIN_STIFFNESS_EV_ANG2:
-            table["min_ionic_stiffness_ev_ang2"] = (found.min_ionic_stiffness_ev_ang2, MIN_STIFFNESS_EV_ANG2)
+        if (found.softest_mode_ev_ang2 < MIN_STIFFNESS_EV_ANG2).any():
+            table["softest_ionic_mode_ev_ang2"] = (float(found.softest_mode_ev_ang2), MIN_STIFFNESS_EV_ANG2)
         return table
 
 
@@ -171,6 +179,12 @@ def parse_component(name: str) -> tuple[int, int]:
         raise ValueError(f"{name!r} is no elastic constant; write c11, c12, c44, ... (Voigt: xx yy zz yz xz xy)")
     i, j = sorted(int(digit) - 1 for digit in match.groups())
     return i, j
+
+
+def _smooth_step(x: Tensor) -> Tensor:
+    """0 below 0, 1 above 1, smooth between."""
+    x = x.clamp(0.0, 1.0)
+    return x * x * (3.0 - 2.0 * x)
 
 
 def _covering_rows(components: Sequence[tuple[int, int]]) -> list[int]:

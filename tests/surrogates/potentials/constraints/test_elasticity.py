@@ -18,7 +18,7 @@ from alloysmith.surrogates.potentials.constraints.elasticity import (
     parse_component,
 )
 from alloysmith.surrogates.potentials.graph import build_graph, collate
-from alloysmith.tests.surrogates.potentials.constraints.embedded_morse import EmbeddedMorse
+from alloysmith.tests.surrogates.potentials.constraints.embedded_morse import EmbeddedMorse, alloy_like
 from ase import Atoms
 from ase.build import bulk
 
@@ -134,14 +134,34 @@ def test_the_norm_is_that_of_the_paper(gate_gpa: float, model: EmbeddedMorse, se
     assert (gate == 0.0) == (gate_gpa == 500.0)
 
 
-def test_an_unstable_crystal_has_a_bounded_loss_and_is_named(model: EmbeddedMorse, setting: Setting) -> None:
-    chain = Atoms("Ni2", scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.42)], cell=[3.4, 3.4, 5.6], pbc=True)
-    one = constraint(chain, setting)
-    found = one.figures(model)
-    assert found["min_ionic_stiffness_ev_ang2"][0] < MIN_STIFFNESS_EV_ANG2
-    assert np.isfinite(float(one.loss(model).detach()))
+def softest_mode(model: EmbeddedMorse, atoms: Atoms, setting: Setting) -> float:
+    return float(ElasticConstants(atoms, CUBIC, setting).evaluate(model).softest_mode_ev_ang2.detach())
+
+
+def test_an_unstable_crystal_counts_with_clamped_ions_and_is_named(model: EmbeddedMorse, setting: Setting) -> None:
+    atoms = Atoms("Ni2", scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.42)], cell=[3.4, 3.4, 5.6], pbc=True)
+    softest = softest_mode(model, atoms, setting)
+    assert softest < 0.0
+    one = constraint(atoms, setting)
+    assert one.figures(model)["softest_ionic_mode_ev_ang2"] == (pytest.approx(softest), MIN_STIFFNESS_EV_ANG2)
+    assert float(one.residuals(model).detach()[-1]) == pytest.approx(3.0**0.5 * (1.0 - softest / MIN_STIFFNESS_EV_ANG2))
     (gradient,) = torch.autograd.grad(one.loss(model), model.table)
     assert torch.isfinite(gradient).all()
+
+
+def test_the_relaxation_of_ions_fades_in_without_a_jump(model: EmbeddedMorse, setting: Setting) -> None:
+    atoms = bulk("Ni", "hcp", a=2.5, c=4.0)
+    found = []
+    for factor in (1e-9, 0.02, 0.3):  # of all energies, and so of the softest mode, 1.8 eV/Å^2
+        weak = alloy_like()
+        with torch.no_grad():
+            weak.table[:, [0, 3]] *= factor
+        found.append(tensor_gpa(weak, atoms, setting) / factor)
+    assert 0.0 < 0.02 * softest_mode(model, atoms, setting) < MIN_STIFFNESS_EV_ANG2
+    assert 0.3 * softest_mode(model, atoms, setting) > MIN_STIFFNESS_EV_ANG2
+    clamped, between, whole = (tensor[0, 0] for tensor in found)
+    assert clamped > between > whole
+    assert whole == pytest.approx(tensor_gpa(model, atoms, setting)[0, 0])
 
 
 def test_figures_stand_beside_their_targets_without_a_graph(model: EmbeddedMorse, setting: Setting) -> None:
