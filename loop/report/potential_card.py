@@ -20,6 +20,7 @@ from .page import Section, page, paragraph, plot, table
 from .style import MUTED, SERIES
 
 _SHORTEST_ANG = 1.5
+_PARTS = ("test", "validation", "training")
 _ERROR_COLUMNS = (
     ("energy_mae_mev", "E MAE (meV/atom)", 2),
     ("energy_rmse_mev", "E RMSE", 2),
@@ -56,8 +57,10 @@ def _errors(errors: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Section 
     if not errors:
         return None
     rows = []
-    for part, groups in errors.items():
-        for group, figures in groups.items():
+    for part in sorted(errors, key=_PARTS.index):
+        groups = errors[part]
+        for group in sorted(groups, key=lambda name: (name != "all", name)):
+            figures = groups[group]
             if group == "all" or len(groups) > 2:
                 cells = [_number(figures.get(key), digits) for key, _, digits in _ERROR_COLUMNS]
                 label = f"<strong>{html.escape(part)}</strong>" if group == "all" else ""
@@ -192,6 +195,7 @@ def _training(training: Mapping[str, Any]) -> Section | None:
     figure.update_xaxes(title_text="CPU time (s)")
     figure.update_yaxes(title_text="energy MAE (meV/atom)", type="log", secondary_y=False)
     figure.update_yaxes(title_text="force MAE (eV/Å)", type="log", secondary_y=True, showgrid=False, color=MUTED)
+    figure.update_yaxes(tickformat=".3~g", nticks=6, minor={"ticks": ""})
     stop = str(training["stop_reason"]).replace("_", " ")
     note = paragraph(f"{training['n_steps']:,} steps, {training['cpu_s']:.0f} CPU seconds; it ended by: {stop}.")
     return Section("Training", note + plot(figure, name="training"))

@@ -1,0 +1,127 @@
+"""A potential learns in rounds; killed at any instant, it goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alloysmith.errors import ConfigError
+from alloysmith.loop.errors import RunDirectoryError
+from alloysmith.loop.learning.config import LearningConfig, load_learning_config
+from alloysmith.loop.learning.figures import has_settled
+from alloysmith.loop.learning.learning import LearningEnd, learn
+from alloysmith.loop.learning.rounds import POTENTIAL_NAME, RoundFolder, RoundRecord, read_records
+from alloysmith.surrogates.potentials.settings import load_potential
+
+SMALL = {
+    "system": {"elements": ["Al"], "phases": ["fcc"], "cell": {"kind": "cubic", "repeat": [2, 2, 2]}},
+    "oracle": {"kind": "single_point", "potential": {"kind": "wheel", "name": "AlCu.adp"}},
+    "potential": {"kind": "eam"},
+    "training": {"max_epochs": 4},
+    "committee": {"n_members": 2},
+    "initial": {"n_structures": 8, "n_test": 6},
+    "exploration": {"temperatures_k": [300.0, 1200.0], "n_trajectories": 2, "n_steps": 200, "stride": 20},
+    "selection": {"batch_size": 4, "target_force_error_ev_ang": 0.02},
+    "stopping": {"max_rounds": 2},
+    "budget": {"n_labels": 40},
+    "execution": {"executor": "in_process"},
+}
+
+
+def _config(**changes: object) -> LearningConfig:
+    return LearningConfig.model_validate({**SMALL, **changes})
+
+
+def _record(index: int, *, candidate: float, error: float) -> RoundRecord:
+    shares = {"accurate": 1.0 - candidate, "candidate": candidate, "failed": 0.0}
+    record = RoundRecord(index=index, n_labels=10, n_test=5, n_chosen=5, n_failed=0, n_visited=100, shares=shares)
+    return replace(record, test_errors={"force_mae_ev_ang": error})
+
+
+def test_it_has_settled_when_little_is_new_and_errors_no_longer_fall() -> None:
+    quiet = [_record(i, candidate=0.01, error=0.1) for i in range(1, 4)]
+    assert has_settled(quiet, 0.02, 0.1, patience=2)
+    assert not has_settled(quiet[:2], 0.02, 0.1, patience=2)
+    assert not has_settled([*quiet[:2], _record(3, candidate=0.3, error=0.1)], 0.02, 0.1, patience=2)
+    assert not has_settled([*quiet[:2], _record(3, candidate=0.01, error=0.08)], 0.02, 0.1, patience=2)
+
+
+def test_records_read_back(tmp_path: Path) -> None:
+    record = replace(_record(0, candidate=0.25, error=0.1), calibration=((0.1, 0.5),))
+    folder = RoundFolder(tmp_path, 0)
+    folder.make()
+    folder.record.write_bytes(record.as_json())
+    assert read_records(tmp_path) == [record]
+    folder.record.write_bytes(record.as_json()[:40])
+    with pytest.raises(RunDirectoryError, match=r"record\.json is damaged"):
+        read_records(tmp_path)
+
+
+def test_an_oracle_without_forces_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "learn.yaml"
+    path.write_text(
+        "system: {elements: [Al]}\npotential: {kind: eam}\n"
+        "oracle: {kind: bulk_modulus, potential: {kind: wheel, name: Al_zhou.eam.alloy}}\n"
+    )
+    with pytest.raises(ConfigError, match=r"gives no energy_ev, forces_ev_ang.*single_point"):
+        load_learning_config(path)
+
+
+def test_a_budget_that_the_first_structures_exceed_is_refused() -> None:
+    with pytest.raises(ValueError, match="first structures take 14"):
+        _config(budget={"n_labels": 10})
+
+
+def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunDirectoryError, match="is not empty"):
+        learn(_config(), tmp_path)
+
+
+def _run(run_dir: Path) -> None:
+    os._exit(learn(_config(), run_dir).exit_code)
+
+
+def _figures(end: LearningEnd) -> list[RoundRecord]:
+    return [replace(record, seconds={}) for record in end.records]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_killed_learning_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
+    whole = learn(_config(), tmp_path / "whole")
+    assert whole.reason == "rounds"
+    assert len(whole.records) == 3
+    assert whole.records[-1].n_labels > 8
+    assert whole.records[-1].test_errors["force_mae_ev_ang"] < 0.2
+    broken, chance = tmp_path / "broken", random.Random(4)
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["alloysmith.loop.learning.learning"])
+    for _ in range(4):
+        driver = context.Process(target=_run, args=(broken,))
+        driver.start()
+        time.sleep(chance.uniform(1.0, 6.0))
+        driver.kill()
+        driver.join()
+    again = learn(_config(), broken)
+    assert _figures(again) == _figures(whole)
+    first, second = (load_potential(tmp_path / name / POTENTIAL_NAME) for name in ("whole", "broken"))
+    for name, array in first.state().arrays.items():
+        np.testing.assert_array_equal(array, second.state().arrays[name])
+
+
+@pytest.mark.slow
+def test_a_larger_budget_goes_on_and_another_configuration_does_not(tmp_path: Path) -> None:
+    first = learn(_config(stopping={"max_rounds": 1}), tmp_path / "run")
+    assert len(first.records) == 2
+    more = learn(_config(stopping={"max_rounds": 2}), tmp_path / "run")
+    assert more.records[:2] == first.records
+    assert len(more.records) == 3
+    with pytest.raises(RunDirectoryError, match="another configuration"):
+        learn(_config(seed=1), tmp_path / "run")
