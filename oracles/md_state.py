@@ -40,13 +40,19 @@ class CellHistory:
 
     @classmethod
     def of_start(cls, atoms: Atoms) -> tuple[CellHistory, np.ndarray]:
-        """The history of a structure, and its positions inside LAMMPS' box, ``[n_atoms, 3]``, Å."""
+        """The history of a structure, still without shifts, and its positions inside LAMMPS' box, ``[n_atoms, 3]``, Å."""
         frame = CellFrame.of_cell(atoms.cell.array)
-        inverse = np.linalg.inv(frame.box)
-        basis = np.rint(atoms.cell.array @ frame.rotation.T @ inverse)
-        inside = frame.wrapped(atoms.positions)
-        shifts = np.rint((atoms.positions @ frame.rotation.T - inside) @ inverse)
-        return cls(frame.rotation, basis, np.rint(shifts @ np.linalg.inv(basis)), frame.box), inside
+        basis = np.rint(atoms.cell.array @ frame.rotation.T @ np.linalg.inv(frame.box))
+        return cls(frame.rotation, basis, np.zeros_like(atoms.positions), frame.box), frame.wrapped(atoms.positions)
+
+    def with_shifts(self, atoms: Atoms, inside: np.ndarray, images: np.ndarray) -> CellHistory:
+        """The history with the shifts that make LAMMPS' positions those of the structure.
+
+        Args:
+            inside, images: as LAMMPS has them; it may move an atom on a face of the box to the face opposite.
+        """
+        apart = atoms.positions - self.unwrapped(inside, images)
+        return CellHistory(self.rotation, self.basis, np.rint(apart @ np.linalg.inv(self.cell())), self.box)
 
     def moved_to(self, box: np.ndarray) -> CellHistory:
         """The history with a later box ``[3, 3]``, which differs by strain and by flips.

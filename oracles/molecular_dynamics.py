@@ -262,6 +262,8 @@ class _Block:
             assert self._velocities is not None
             velocities = (self._velocities @ self._history.rotation.T).ravel().tolist()
             lmp.create_atoms(n, list(range(1, n + 1)), self._types.tolist(), inside.ravel().tolist(), v=velocities)
+            placed, images = _gathered(lmp, "x", 1), _gathered(lmp, "image", 0)
+            self._history = self._history.with_shifts(self._atoms, placed, images)
         native = (
             [f"comm_modify cutoff {_GHOST_ANG}"] if self._potential is None else potential_commands(self._potential)
         )

@@ -120,6 +120,17 @@ def test_a_frame_is_what_the_engine_says_of_its_structure(
     assert run.state.atoms().get_velocities() == pytest.approx(frames.atoms(2).get_velocities())
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_atoms_on_the_faces_of_the_box_start_where_they_are(seed: int, potential: LammpsPotential) -> None:
+    rng = np.random.default_rng(seed)
+    atoms = bulk("Cu", "fcc", a=3.6).repeat((2, 3, 2))
+    atoms.set_cell(atoms.cell.array @ np.linalg.qr(rng.normal(size=(3, 3)))[0], scale_atoms=True)
+    atoms.positions += rng.integers(-2, 3, (len(atoms), 3)) @ atoms.cell.array - 1e-16
+    frames = MolecularDynamics(potential, MdSettings(n_steps=4, stride=2, block_steps=2)).run(atoms).trajectory
+    assert frames.positions[0] == pytest.approx(atoms.positions, abs=1e-9)
+    assert np.abs(np.diff(frames.positions, axis=0)).max() < 0.1
+
+
 def test_energy_is_conserved_in_proportion_to_the_square_of_the_step(engine: LammpsEngine, crystal: Atoms) -> None:
     spread = []
     for timestep_fs in (4.0, 2.0):
@@ -306,6 +317,7 @@ def test_cell_flips_do_not_show(potential: LammpsPotential) -> None:
     """A sheared crystal flips its box; cell and positions go on without a jump."""
     atoms = bulk("Ni", "fcc", a=3.52, cubic=True).repeat(3)
     start, inside = CellHistory.of_start(atoms)
+    start = start.with_shifts(atoms, inside, np.zeros((len(atoms), 3)))
     sheared = atoms.cell.array.copy()
     sheared[1, 0] = 0.6 * sheared[0, 0]
     flipped = sheared.copy()
