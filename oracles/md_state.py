@@ -40,7 +40,7 @@ class CellHistory:
 
     @classmethod
     def of_start(cls, atoms: Atoms) -> tuple[CellHistory, np.ndarray]:
-        """The history of a structure, still without shifts, and its positions inside LAMMPS' box, ``[n_atoms, 3]``, Å."""
+        """The history of a structure, still without shifts, and its positions ``[n_atoms, 3]``, Å, in the box."""
         frame = CellFrame.of_cell(atoms.cell.array)
         basis = np.rint(atoms.cell.array @ frame.rotation.T @ np.linalg.inv(frame.box))
         return cls(frame.rotation, basis, np.zeros_like(atoms.positions), frame.box), frame.wrapped(atoms.positions)
