@@ -118,10 +118,10 @@ class EamModel(PotentialModel):
         (low, low_slope), (high, high_slope), (pair, pair_slope) = curves.density_low, curves.density_high, curves.pair
         densities = _sums(len(batch.types), pairs, low, high)
         embedding, embedding_slope = self.embedding(densities, batch.types)
+        # the pairs' energies go to atoms first: sums over few frames are slow
+        per_atom = embedding.scatter_add(0, pairs.first, pair)
         energies = torch.zeros(batch.n_frames, dtype=pair.dtype, device=pair.device)
-        energies = energies.scatter_add(0, batch.frame_of_atom, embedding)
-        frames = batch.frame_of_atom.index_select(0, pairs.first)
-        energies = energies.scatter_add(0, frames, pair)
+        energies = energies.scatter_add(0, batch.frame_of_atom, per_atom)
         at_low = embedding_slope.index_select(0, pairs.low)
         at_high = embedding_slope.index_select(0, pairs.high)
         if low_slope is high_slope:

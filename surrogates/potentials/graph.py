@@ -65,7 +65,7 @@ class Batch:
     @property
     def frame_of_pair(self) -> Tensor:
         """Structure of each pair, int64 ``[n_pairs]``."""
-        return self.frame_of_atom[self.first]
+        return self.frame_of_atom.index_select(0, self.first)
 
     def with_vectors(self, vectors: Tensor) -> Batch:
         """The same pairs with other vectors."""

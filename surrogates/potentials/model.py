@@ -83,9 +83,17 @@ class PotentialModel(nn.Module, ABC):
 
 
 def _gather(batch: Batch, energies: Tensor, slopes: Tensor) -> ModelOutput:
-    forces = torch.zeros(len(batch.types), 3, dtype=slopes.dtype, device=slopes.device)
-    forces = forces.index_add(0, batch.first, slopes).index_add(0, batch.second, -slopes)
-    per_pair = torch.einsum("pi,pj->pij", batch.vectors, slopes).reshape(-1, 9)
+    """Sums over pairs, component by component and over atoms first: faster than sums of rows, or over few frames."""
+    n_atoms = len(batch.types)
+    s, v = slopes.T.contiguous().unbind(0), batch.vectors.T.contiguous().unbind(0)
+
+    def at(atoms: Tensor, values: Tensor) -> Tensor:
+        return torch.zeros(n_atoms, dtype=slopes.dtype, device=slopes.device).scatter_add(0, atoms, values)
+
+    forces = torch.stack([at(batch.first, c) - at(batch.second, c) for c in s], 1)
+    xx, yy, zz = (at(batch.first, v[i] * s[i]) for i in range(3))
+    yz, xz, xy = (at(batch.first, v[i] * s[j] + v[j] * s[i]) / 2 for i, j in ((1, 2), (0, 2), (0, 1)))
+    per_atom = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], 1)
     virials = torch.zeros(batch.n_frames, 9, dtype=slopes.dtype, device=slopes.device)
-    virials = virials.index_add(0, batch.frame_of_pair, per_pair).reshape(-1, 3, 3)
-    return ModelOutput(energies, forces, (virials + virials.transpose(1, 2)) / 2)
+    virials = virials.index_add(0, batch.frame_of_atom, per_atom).reshape(-1, 3, 3)
+    return ModelOutput(energies, forces, virials)
