@@ -136,6 +136,9 @@ class _Run:
     ) -> None:
         self.model, self.settings, self.seed, self.report = model, settings, seed, report
         self.objective = Objective(model, constraints, settings.loss)
+        for constraint in constraints:
+            if isinstance(constraint, RefreshedConstraint):
+                constraint.reset()
         self.choice = settings.chosen_optimizer(self.objective.n_parameters)
         self.limits = settings.loss.prefactors(0.0)
         self.data = self._frames(train, settings.loss.group_weights)
