@@ -74,6 +74,18 @@ class Setting:
     device: str = "cpu"
     reference_energies_ev: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
+    def require(self, model: PotentialModel) -> None:
+        """Check that neighbours that were found for this setting are those of a model.
+
+        Raises:
+            SurrogateError: the model has other elements or another range.
+        """
+        if (model.elements, model.cutoff_ang) != (self.elements, self.cutoff_ang):
+            raise SurrogateError(
+                f"a constraint was built for {', '.join(self.elements)} within {self.cutoff_ang:g} Å, but the model is "
+                f"of {', '.join(model.elements)} within {model.cutoff_ang:g} Å; build it for this model"
+            )
+
     def model_energy_ev(self, energy_ev_per_atom: float, atoms: Atoms, zero: EnergyZero) -> float:
         """A target energy per atom on the model's scale, eV/atom.
 

@@ -53,6 +53,7 @@ class DefectConstraint(PhysicalConstraint):
         self._perfect = collate([graph], dtype=setting.dtype, device=setting.device)
         self._n_cells = len(defective) / len(crystal)
         self._structure = RelaxedStructure(defective, setting, refresh_every)
+        self._setting = setting
         self._target = target
         self._unit_per_ev = unit_per_ev
         self._figure = figure
@@ -60,16 +61,18 @@ class DefectConstraint(PhysicalConstraint):
 
     def differences(self, model: PotentialModel) -> list[Differences]:
         """The energy less its target."""
-        energy = self._structure.energy(model) - self._n_cells * self._perfect_energy(model)
+        perfect = self._n_cells * self._perfect_energy(model)
+        energy = self._structure.energy(model) - perfect
         return [Differences((energy * self._unit_per_ev - self._target).reshape(1), self._tolerance)]
 
     def figures(self, model: PotentialModel) -> dict[str, tuple[float, float]]:
         """The energy, relaxed for this very model, beside its target; NaN when the relaxation fails."""
+        perfect_ev = self._n_cells * float(self._perfect_energy(model).detach())
         try:
             defective_ev = self._structure.relaxed_energy_ev(model)
         except OracleError:
             defective_ev = float("nan")
-        energy = defective_ev - self._n_cells * float(self._perfect_energy(model).detach())
+        energy = defective_ev - perfect_ev
         return {self._figure: (energy * self._unit_per_ev, self._target)}
 
     def reset(self) -> None:
@@ -85,6 +88,7 @@ class DefectConstraint(PhysicalConstraint):
         self._structure.restore(state)
 
     def _perfect_energy(self, model: PotentialModel) -> Tensor:
+        self._setting.require(model)
         return model.energies(self._perfect)[0]
 
 

@@ -78,6 +78,7 @@ class RoseConstraint(PhysicalConstraint):
             graphs.append(build_graph(scaled, setting.elements, setting.cutoff_ang))
         self._batch = collate(graphs, dtype=setting.dtype, device=setting.device)
         self._targets = torch.as_tensor(targets_ev, dtype=setting.dtype, device=setting.device)
+        self._setting = setting
         self._is_level_free = is_level_free
         self._form = form
         self._tolerance_ev = tolerance_ev
@@ -108,6 +109,7 @@ class RoseConstraint(PhysicalConstraint):
 
     def _energies(self, model: PotentialModel) -> Tensor:
         """Per atom, ``[n]``, less the one at equilibrium when the level is free."""
+        self._setting.require(model)
         energies = model.energies(self._batch) / self._batch.n_atoms
         return energies[:-1] - energies[-1] if self._is_level_free else energies[:-1]
 
@@ -195,6 +197,7 @@ class EnergyConstraint(PhysicalConstraint):
         graphs = [build_graph(one, setting.elements, setting.cutoff_ang) for one in (atoms, *others)]
         self._batch = collate(graphs, dtype=setting.dtype, device=setting.device)
         self._shares = torch.tensor([1.0, *-shares], dtype=setting.dtype, device=setting.device)
+        self._setting = setting
         self._target_ev = target_ev
         self._figure = figure
         self._tolerance_ev = tolerance_ev
@@ -209,6 +212,7 @@ class EnergyConstraint(PhysicalConstraint):
             return {self._figure: (float(self._energy(model)), self._target_ev)}
 
     def _energy(self, model: PotentialModel) -> Tensor:
+        self._setting.require(model)
         return (self._shares * model.energies(self._batch) / self._batch.n_atoms).sum()
 
 

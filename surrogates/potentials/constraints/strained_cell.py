@@ -80,10 +80,6 @@ class StrainedCell:
         """Number of strains and displacements."""
         return N_STRAINS + self.n_displacements
 
-    def energy(self, model: PotentialModel) -> Tensor:
-        """Energy of the cell, eV, a scalar."""
-        return model.energies(self._single)[0]
-
     def derivatives(self, model: PotentialModel) -> Derivatives:
         """Energy, stress and forces."""
         keeps_graph = torch.is_grad_enabled()
@@ -123,6 +119,7 @@ class StrainedCell:
         return collate([self._graph] * n, dtype=self._setting.dtype, device=self._setting.device)
 
     def _energies(self, model: PotentialModel, batch: Batch, n: int) -> tuple[Tensor, Tensor]:
+        self._setting.require(model)
         coordinates = torch.zeros(n, self.n_coordinates, dtype=self._setting.dtype, device=self._setting.device)
         coordinates.requires_grad_(True)
         strain = torch.einsum("nk,kij->nij", coordinates[:, :N_STRAINS], self._modes)

@@ -140,3 +140,12 @@ def test_defects_of_compounds_are_refused() -> None:
     for keys in WHOLE[5:]:
         with pytest.raises(ConfigError, match="depends on chemical potentials"):
             build({**keys, "crystal": compound})
+
+
+@pytest.mark.parametrize("keys", WHOLE, ids=lambda keys: keys["kind"])
+def test_a_model_of_another_range_is_refused(keys: dict[str, Any], model: EmbeddedMorse) -> None:
+    one = ANY.validate_python(keys).build(("Ni", "Mo"), 5.0)
+    with pytest.raises(SurrogateError, match="build it for this model"):
+        one.loss(model)
+    with pytest.raises(SurrogateError, match="build it for this model"):
+        ANY.validate_python(keys).build(("Mo", "Ni"), CUTOFF_ANG).figures(model)
