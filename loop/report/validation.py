@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,13 @@ _LABELS = {f"c{i}{j}_gpa": f"C{i}{j} (GPa)" for i in range(1, 7) for j in range(
     "min_phonon_frequency_thz": "smallest phonon frequency (THz)",
     "max_phonon_frequency_thz": "largest phonon frequency (THz)",
 }
+
+_PATTERNS = (
+    (r"phonon_(\w+)_max_thz", "largest phonon frequency at {0} (THz)"),
+    (r"energy_of_(\w+)_ev_per_atom", "energy of {1} above this crystal (eV/atom)"),
+    (r"surface_energy_(\w+)_j_m2", "surface energy ({1}) (J/m²)"),
+)
+"""Name -> label; ``{0}`` is what the parentheses match in capitals, ``{1}`` as it is."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,12 @@ def comparison_rows(
 
 def value_label(name: str) -> str:
     """A value's name for people, with its unit."""
-    return _LABELS.get(name) or axis_label(name, unit_of(name))
+    if name in _LABELS:
+        return _LABELS[name]
+    for pattern, label in _PATTERNS:
+        if match := re.fullmatch(pattern, name):
+            return label.format(match.group(1).upper(), match.group(1))
+    return axis_label(name, unit_of(name))
 
 
 def write_validation_report(
@@ -196,7 +209,7 @@ def _titled(title: str, body: str, note: str) -> str:
 
 def _tensor(result: ElasticConstants) -> str:
     axes = ("xx", "yy", "zz", "yz", "xz", "xy")
-    rows = [[axes[i], *(f"{value:.1f}" for value in row)] for i, row in enumerate(result.tensor_gpa)]
+    rows = [[axes[i], *(f"{round(value, 1) + 0.0:.1f}" for value in row)] for i, row in enumerate(result.tensor_gpa)]
     return table(["", *axes], rows, numeric=range(1, 7))
 
 
