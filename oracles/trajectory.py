@@ -39,7 +39,8 @@ class Trajectory:
         stresses: ``[n, 3, 3]``, eV/Å^3, of the potential alone; ASE's sign (tension is positive).
         pressures_gpa: ``[n]``, with the kinetic part.
         conserved_ev: ``[n]``, what the equations of motion conserve: the total energy, plus what thermostat and
-            barostat took.
+            barostat took. Under the barostat `iso` LAMMPS' own value wanders while the pressure equilibrates (3e-4 eV
+            per atom from 3 GPa), with any time step; under `aniso` and `tri` it is exact.
         velocities: ``[n, n_atoms, 3]``, Å/ps, if they were asked for.
         forces: ``[n, n_atoms, 3]``, eV/Å, if they were asked for.
     """
