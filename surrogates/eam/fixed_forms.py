@@ -13,6 +13,7 @@ from .damped_exponential import tapered_damped_exponential
 from .functions import (
     Curve,
     angular_function,
+    angular_range,
     mixed_pair,
     piecewise_embedding,
     smooth_embedding,
@@ -155,11 +156,12 @@ class MishinAngular(AngularFunctions):
         groups = []
         for k, r in enumerate(torch.split(distances, list(counts))):
             p = {name: rows[k] for name, rows in columns.items()}
-            dipole = angular_function(r, p["d1"], p["d2"], p["d3"], p["rc"], p["h"])
-            quadrupole = angular_function(r, p["q1"], p["q2"], p["q3"], p["rc"], p["h"])
+            psi = angular_range(r, p["rc"], p["h"])
             if self.taper_ang > 0.0:
-                end = taper(r, self.cutoff_ang, self.taper_ang)
-                dipole, quadrupole = times(dipole, end), times(quadrupole, end)
+                psi = times(psi, taper(r, self.cutoff_ang, self.taper_ang))
+            inside = torch.minimum(r, p["rc"])
+            dipole = angular_function(inside, p["d1"], p["d2"], p["d3"], psi)
+            quadrupole = angular_function(inside, p["q1"], p["q2"], p["q3"], psi)
             groups.append((*dipole, *quadrupole))
         u, du, w, dw = groups[0] if len(groups) == 1 else (torch.cat(part) for part in zip(*groups, strict=True))
         return (u, du), (w, dw)

@@ -66,20 +66,26 @@ def mixed_pair(rho_a: Curve, phi_a: Curve, rho_b: Curve, phi_b: Curve) -> Curve:
     return value, slope
 
 
-def angular_function(
-    distances: Tensor, amplitude: Tensor, decay: Tensor, offset: Tensor, range_ang: Tensor, width_ang: Tensor
-) -> Curve:
-    """The dipole or quadrupole function of Eqs. 23 to 25, (amplitude exp(-decay r) + offset) ψ((r - range) / width)."""
-    r = torch.minimum(distances, range_ang)  # ψ is zero beyond, where the exponential of a negative decay overflows
-    x = (r - range_ang) / width_ang
+def angular_range(distances: Tensor, range_ang: Tensor, width_ang: Tensor) -> Curve:
+    """ψ((r - range) / width) of Eq. 25, which ends an angular function at its range, and its derivative by r."""
+    x = (torch.minimum(distances, range_ang) - range_ang) / width_ang
     x3 = x * x * x
     x4 = x3 * x
     growth = torch.reciprocal(1.0 + x4)
-    psi = x4 * growth
-    exponential = amplitude * torch.exp(-decay * r)
-    value = (exponential + offset) * psi
-    slope = -decay * exponential * psi + (exponential + offset) * 4.0 * x3 * growth.square() / width_ang
-    return value, slope
+    return x4 * growth, 4.0 / width_ang * x3 * growth.square()
+
+
+def angular_function(distances: Tensor, amplitude: Tensor, decay: Tensor, offset: Tensor, psi: Curve) -> Curve:
+    """The dipole or quadrupole function of Eqs. 23 and 24, (amplitude exp(-decay r) + offset) ψ.
+
+    Args:
+        distances: Å; not beyond the range of ψ, where the exponential of a negative decay could overflow.
+        amplitude, decay, offset: d_1, d_2, d_3 or q_1, q_2, q_3.
+        psi: what the function ends with.
+    """
+    exponential = amplitude * torch.exp(-decay * distances)
+    shape = exponential + offset
+    return shape * psi[0], shape * psi[1] - decay * exponential * psi[0]
 
 
 def smooth_embedding(density: Tensor, p: Mapping[str, Tensor]) -> Curve:
