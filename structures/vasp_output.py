@@ -87,7 +87,7 @@ def read_vasp_output(path: str | Path) -> VaspRun:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
         return _read_vasprun(io.BytesIO(raw)) if _is_vasprun(path) else _read_outcar(raw.decode(errors="replace"))
-    except _READER_ERRORS as error:
+    except (*_READER_ERRORS, StructureError) as error:
         detail = " ".join(str(error).split()) or type(error).__name__
         raise StructureError(f"{path}: cannot be read as VASP output; it may be damaged ({detail})") from error
 
@@ -198,14 +198,20 @@ def _number(text: str | None) -> float:
 
 def _read_outcar(text: str) -> VaspRun:
     stream = io.StringIO(text)
-    header_parser = outcar_parsers.OutcarHeaderParser()
-    header = header_parser.build(outcar_parsers.build_header(stream))
+    symbols = _outcar_symbols(outcar_parsers.build_header(stream))
+    header = {"symbols": symbols, "natoms": len(symbols)}
+    parsers = [
+        outcar_parsers.Cell(),
+        outcar_parsers.PositionsAndForces(),
+        outcar_parsers.Stress(),
+        outcar_parsers.Energy(),
+    ]
+    chunk_parser = outcar_parsers.OutcarChunkParser(header, parsers)
     steps = []
     for number, lines in enumerate(_outcar_chunks(stream), start=1):
-        atoms = outcar_parsers.OUTCARChunk(lines, header).build()
+        atoms = chunk_parser.build(lines)
         results = atoms.calc.results if isinstance(atoms.calc, Calculator) else {}
         atoms.calc = None
-        atoms.set_constraint()
         atoms.info |= {name: float(results[name]) for name in ("energy", "free_energy") if name in results}
         if "stress" in results:
             xx, yy, zz, yz, xz, xy = results["stress"]
@@ -215,6 +221,15 @@ def _read_outcar(text: str) -> VaspRun:
         is_converged = any("aborting loop because EDIFF is reached" in line for line in lines)
         steps.append(VaspStep(number, atoms, is_converged))
     return VaspRun(tuple(steps), "General timing and accounting" not in text)
+
+
+def _outcar_symbols(header: list[str]) -> list[str]:
+    """Chemical symbol of each atom; that ``VRHFIN`` names the element once for each type holds in all versions."""
+    types = [line.split("=")[1].split(":")[0].strip() for line in header if "VRHFIN" in line]
+    counts = next(([int(word) for word in line.split()[4:]] for line in header if "ions per type" in line), [])
+    if not counts or len(counts) != len(types):
+        raise StructureError(f"the header names {len(types)} elements and {len(counts)} numbers of atoms")
+    return [symbol for symbol, n in zip(types, counts, strict=True) for _ in range(n)]
 
 
 def _outcar_chunks(stream: io.StringIO) -> Iterator[list[str]]:

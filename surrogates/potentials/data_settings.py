@@ -56,7 +56,7 @@ def _from_path(value: Any) -> Any:
     return {"path": str(value)} if isinstance(value, str | Path) else value
 
 
-FrameFile = Annotated[FrameFileSettings, BeforeValidator(_from_path)]
+FrameFile = Annotated[FrameFileSettings, BeforeValidator(_from_path, json_schema_input_type=str | FrameFileSettings)]
 """A file's settings, or just its path."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
 
 from ..base import SurrogateError
 from .data_settings import EnergyReference
@@ -57,17 +58,18 @@ def reference_energy(frame: Frame, energies_ev: Mapping[str, float]) -> float:
     Raises:
         SurrogateError: an element has no energy.
     """
-    counts = frame.atoms.symbols.formula.count()
-    missing = sorted(set(counts) - set(energies_ev))
+    numbers, counts = np.unique(frame.atoms.numbers, return_counts=True)
+    symbols = [chemical_symbols[number] for number in numbers]
+    missing = sorted(set(symbols) - set(energies_ev))
     if missing:
         raise SurrogateError(f"{frame.source or 'a frame'} has {', '.join(missing)}, which has no reference energy")
-    return sum(energies_ev[symbol] * n for symbol, n in counts.items())
+    return float(sum(energies_ev[symbol] * n for symbol, n in zip(symbols, counts.tolist(), strict=True)))
 
 
 def _fitted(frames: Sequence[Frame], elements: Sequence[str]) -> dict[str, float]:
-    fractions = np.array([[np.mean(frame.atoms.symbols == symbol) for symbol in elements] for frame in frames]).reshape(
-        len(frames), len(elements)
-    )
+    numbers = np.array([atomic_numbers[symbol] for symbol in elements])
+    fractions = np.array([(frame.atoms.numbers[:, None] == numbers).mean(axis=0) for frame in frames])
+    fractions = fractions.reshape(len(frames), len(elements))
     energies = np.array([frame.energy_ev / len(frame.atoms) for frame in frames])
     absent = [symbol for symbol, column in zip(elements, fractions.T, strict=True) if not column.any()]
     if absent:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers, covalent_radii
+from ase.data import chemical_symbols, covalent_radii
 from vesin import NeighborList
 
 from ...errors import StructureError
@@ -94,7 +95,8 @@ def _smallest_height(atoms: Atoms) -> float:
 def _check_density(frame: Frame, settings: FrameCheckSettings) -> Iterator[RowDefect]:
     atoms = frame.atoms
     volume = abs(float(atoms.cell.volume)) / len(atoms)
-    usual = sum(_crystal_volume(symbol) * n for symbol, n in atoms.symbols.formula.count().items()) / len(atoms)
+    numbers, counts = np.unique(atoms.numbers, return_counts=True)
+    usual = float(np.average([_crystal_volume(number) for number in numbers.tolist()], weights=counts))
     if volume < settings.min_volume * usual:
         detail = f"{volume:.3g} Å^3 per atom; its elements' crystals have {usual:.3g}"
         yield RowDefect("unphysical_density", frame.source, detail)
@@ -102,12 +104,13 @@ def _check_density(frame: Frame, settings: FrameCheckSettings) -> Iterator[RowDe
         yield RowDefect("unphysical_density", frame.source, f"{volume:.3g} Å^3 per atom")
 
 
-def _crystal_volume(symbol: str) -> float:
+@cache
+def _crystal_volume(number: int) -> float:
     """Volume per atom, Å^3; for elements without a simple crystal, that of a dense packing of covalent spheres."""
     try:
-        return elemental_volume(symbol)
+        return elemental_volume(chemical_symbols[number])
     except StructureError:
-        return float(4.0 * np.sqrt(2.0) * covalent_radii[atomic_numbers[symbol]] ** 3)
+        return float(4.0 * np.sqrt(2.0) * covalent_radii[number] ** 3)
 
 
 def check_duplicates(frames: Sequence[Frame], n_test: int, settings: FrameCheckSettings) -> list[RowDefect]:

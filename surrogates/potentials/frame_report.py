@@ -100,8 +100,8 @@ _ADVICE: dict[Defect, str] = {
     "conflicting_duplicates": "The same structure has different labels: keep those of one method",
     "test_frame_in_training": "Test errors would be flattered: take these frames from files or from test_files",
     "mixed_energy_references": (
-        "Bring all labels to one reference (total energies of one setup), or leave files out; raise "
-        "checks.max_reference_shift_ev_per_atom only if the difference is physical"
+        "Either side may be the odd one. Bring all labels to one reference (total energies of one setup), or leave "
+        "files out; raise checks.max_reference_shift_ev_per_atom only if the difference is physical"
     ),
 }
 _ABOUT_SET: frozenset[Defect] = frozenset({"mixed_energy_references"})
@@ -139,7 +139,7 @@ class FrameError(SurrogateError):
     def __init__(self, report: FrameReport, n_frames: int) -> None:
         listed = "\n".join(f"  {number}. {finding}" for number, finding in enumerate(report.errors, start=1))
         remedy = ""
-        if not all(finding.is_about_set for finding in report.errors):
+        if not any(finding.is_about_set for finding in report.errors):
             remedy = "\nWith on_bad_frame: drop, the frames named are left out."
         super().__init__(f"the {n_frames} labelled frames have defects:\n{listed}{remedy}")
         self.report = report

@@ -278,7 +278,7 @@ def _checked(
     elements: Collection[str] | None,
 ) -> FrameSet:
     frames = gathered.frames
-    n_read = len(frames) + sum(defect.severity == "error" for defect in gathered.defects)
+    n_read = len({frame.source for frame in frames} | set(bad_sources(gathered.defects)))
     defects = list(gathered.defects)
     test_sources = {frame.source for frame in frames[len(frames) - n_test :]}
     for frame in frames:

@@ -35,11 +35,15 @@ _MIXING_EV_PER_ATOM = 1.0
 """Mixing may bring so much, so frames of a composition that is not near that of others may differ by it."""
 _PRIOR_EV = 5.0
 """Expected size of the coefficients of neighbour sums, scaled to a standard deviation of one, eV/atom."""
+_MIN_SPREAD = 1e-4
+"""Sums that vary less, relative to their mean, say nothing."""
 _N_SIGMA = 10.0
 _MIN_FRAMES = 3
 _MIN_GAP_SHARE = 0.05
 """Fewer frames that lie apart are absurd ones rather than a second reference."""
 _MAX_SHIFTS = 10
+_TIE = 0.02
+"""Losses that differ less are equal, relative: then the smaller set is called the shifted one."""
 _MAX_CANDIDATES = 60
 
 
@@ -100,6 +104,7 @@ def check_energies(frames: Sequence[Frame], files: Sequence[str], settings: Fram
             sums[is_used],
             [frame for frame, used in zip(frames, is_used, strict=True) if used],
             [file for file, used in zip(files, is_used, strict=True) if used],
+            elements,
             level,
         )
         if found:
@@ -154,6 +159,7 @@ def _inspect(
     sums: np.ndarray,
     frames: Sequence[Frame],
     files: Sequence[str],
+    elements: Sequence[str],
     level: _Level,
 ) -> list[RowDefect]:
     if len(frames) < 2:
@@ -162,8 +168,9 @@ def _inspect(
     columns = fractions[:, present]
     if level.is_structural:
         flat = sums.reshape(len(frames), -1)
-        spread = flat.std(axis=0)
-        columns = np.hstack([columns, flat[:, spread > 1e-9] / spread[spread > 1e-9]])
+        middle, spread = flat.mean(axis=0), flat.std(axis=0)
+        varies = spread > _MIN_SPREAD * np.abs(middle)
+        columns = np.hstack([columns, (flat - middle)[:, varies] / spread[varies]])
     n_intercepts = int(present.sum())
     candidates = list(_candidates(frames, files, fractions))
     shifts: list[_Candidate] = []
@@ -174,20 +181,41 @@ def _inspect(
         for candidate in [*candidates, *_split_by_gap(fit.residuals, frames, level)]:
             wider = np.hstack([columns, *own, candidate.rows.astype(float)[:, None]])
             trial = _fit(wider, energies, n_intercepts, len(shifts) + 1, level.noise_ev)
-            if _is_shifted(trial, candidate, level) and (best is None or trial.loss < best[0] * (1.0 - 1e-6)):
+            if _is_shifted(trial, candidate, level) and (best is None or trial.loss < best[0] * (1.0 - _TIE)):
                 best = trial.loss, candidate
         if best is None or len(shifts) == _MAX_SHIFTS:
             break
         shifts.append(best[1])
-    found = [
-        RowDefect("mixed_energy_references", candidate.name, _describe(fit.coefficients[len(columns[0]) + k]))
-        for k, candidate in enumerate(shifts)
+    if not shifts:
+        return list(_deviating(fit, frames, level))
+    # what single frames should have is not known before the references agree
+    resolved = [_told_apart(fractions[candidate.rows]) for candidate in shifts]
+    own = [
+        np.where(c.rows[:, None], fractions[:, which] if which else 1.0, 0.0)
+        for c, which in zip(shifts, resolved, strict=True)
     ]
-    return found + list(_deviating(fit, frames, level))
+    wide = np.hstack([columns, *own])
+    rest = _fit(wide, energies, n_intercepts, wide.shape[1] - columns.shape[1], level.noise_ev).coefficients
+    rest = rest[columns.shape[1] :]
+    found = []
+    for candidate, which, shift in zip(shifts, resolved, fit.coefficients[columns.shape[1] :], strict=True):
+        parts, rest = rest[: max(1, len(which))], rest[max(1, len(which)) :]
+        named = ", ".join(f"{elements[k]} {part:+.3g}" for k, part in zip(which, parts, strict=False))
+        detail = _describe(float(shift)) + (f" ({named})" if len(which) > 1 else "")
+        found.append(RowDefect("mixed_energy_references", candidate.name, detail))
+    return found
 
 
 def _describe(shift: float) -> str:
     return f"energies {abs(shift):.3g} eV/atom {'above' if shift > 0 else 'below'} what the other frames let expect"
+
+
+def _told_apart(fractions: np.ndarray) -> list[int]:
+    """The elements whose atoms may have a shift of their own: all that are there, or none if too alike."""
+    present = np.flatnonzero(fractions.any(axis=0))
+    strengths = np.linalg.svd(fractions[:, present], compute_uv=False)
+    is_clear = len(strengths) == len(present) and strengths[-1] > 0.1 * strengths[0]
+    return [int(k) for k in present] if is_clear else []
 
 
 def _candidates(frames: Sequence[Frame], files: Sequence[str], fractions: np.ndarray) -> Iterator[_Candidate]:
