@@ -74,16 +74,16 @@ def _units(frames: Sequence[Frame], *, by_group: bool) -> list[list[list[int]]]:
 
 
 def _take(strata: list[list[list[int]]], n_wanted: int) -> list[int]:
-    """Take about ``n_wanted`` rows off the ends of the strata, from each in proportion."""
+    """Take ``n_wanted`` rows off the ends of the strata, from each in proportion; fewer if copies do not fit."""
     sizes = np.array([sum(map(len, units)) for units in strata])
     quotas = _quotas(sizes, n_wanted)
     taken: list[int] = []
     for units, quota in zip(strata, quotas, strict=True):
-        n_taken = 0
-        while units and n_taken < quota:
-            unit = units.pop()
-            taken.extend(unit)
-            n_taken += len(unit)
+        left = quota
+        for k in reversed(range(len(units))):
+            if left > 0 and len(units[k]) <= left:  # copies that are too many are left to the other parts
+                left -= len(units[k])
+                taken.extend(units.pop(k))
     return sorted(taken)
 
 
