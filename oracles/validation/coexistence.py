@@ -26,7 +26,7 @@ Outcome = Literal["melted", "solidified", "coexisting"]
 _M_S_PER_ANG_PS = 100.0
 _MELTED_ORDER = 0.55
 """A crystal whose mean order fell below this share of the perfect lattice's has melted; hot ones keep 0.75."""
-_MAX_MELT_ORDER = 0.5
+_MAX_MELT_ORDER = 0.55
 _FIRST_RESTART = "block-0.restart"
 _CRYSTAL_SAMPLES = 10
 _MIN_TREND_POINTS = 5
@@ -295,4 +295,4 @@ def _perfect_order(unit: Atoms, plan: CoexistencePlan) -> float:
 def _inside_melt(atoms: Atoms) -> np.ndarray:
     """Atoms that began well inside the half that melts."""
     along = atoms.positions[:, 0] / float(atoms.cell[0, 0])
-    return (along > 0.6) & (along < 0.9)
+    return (along > 0.65) & (along < 0.85)

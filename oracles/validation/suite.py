@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import orjson
 
 from ...errors import AlloysmithError, ConfigError
 from ...structures.base import structure_id
@@ -150,7 +151,9 @@ def _measured(task: Task, bench: Bench, on_progress: Callable[[Progress], None])
 
 
 def _fields(result: Any) -> dict[str, Any]:
-    return asdict(result)
+    """The fields as a file gives them back, so that a record is the same before and after."""
+    fields: dict[str, Any] = orjson.loads(orjson.dumps(asdict(result)))
+    return fields
 
 
 def _check_finite(result: PropertyResult) -> None:
