@@ -188,7 +188,7 @@ def _details(entry: Entry, others: Sequence[ValidationRecord]) -> str:
         how = "from the interface's speed" if result.is_from_velocities else "the middle of the bracket"
         note = (
             f"The crystal grows at {result.solidified_at_k:g} K and melts at {result.melted_at_k:g} K: "
-            f"{result.temperature_k:.0f} ± {result.uncertainty_k:.0f} K ({how})."
+            f"{result.temperature_k:.0f} ± {result.uncertainty_k:.0f} K ({how}). Speeds are positive where it grows."
         )
         return _titled("Coexistence of crystal and melt", coexistence_figures(result, name), note)
     return ""

@@ -141,7 +141,7 @@ def coexistence_figures(point: MeltingPoint, name: str) -> str:
         x0=point.solidified_at_k, x1=point.melted_at_k, fillcolor=SERIES[2], opacity=0.12, line_width=0, layer="below"
     )
     speeds.update_xaxes(title="temperature (K)")
-    speeds.update_yaxes(title="speed of the interface (m/s), growth positive")
+    speeds.update_yaxes(title="interface speed (m/s)")
     return body + plot(speeds, name=f"{name}-speed", height=320)
 
 

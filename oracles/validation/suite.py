@@ -105,8 +105,8 @@ def run_suite(
     record = read_record(bench.folder) or ValidationRecord(potential)
     if record.potential.fingerprint != potential.fingerprint:
         raise ConfigError(
-            f"{bench.folder} holds results of {record.potential.label}, which is not the {potential.label} given now; "
-            "choose another folder"
+            f"{bench.folder} holds results of {record.potential.label} ({record.potential.fingerprint[:8]}), another "
+            f"potential than the {potential.label} ({potential.fingerprint[:8]}) given now; choose another folder"
         )
     for task in tasks:
         known = record.entries.get(task.key)

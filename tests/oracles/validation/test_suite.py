@@ -125,7 +125,7 @@ def test_a_library_that_raises_is_a_failure_too(
 
 def test_potentials_do_not_mix(engine: LammpsEngine, tmp_path: Path) -> None:
     run(engine, tmp_path, settings(properties=[FAST[1]]))
-    with pytest.raises(ConfigError, match="results of Cu Mishin, which is not the other"):
+    with pytest.raises(ConfigError, match=r"results of Cu Mishin \(f00d\), another potential than the other"):
         run(engine, tmp_path, settings(), PotentialIdentity("other", "beef", ("Cu",)))
 
 
