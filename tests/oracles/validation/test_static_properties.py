@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,11 @@ from alloysmith.oracles.validation.phonons import PhononsSettings, force_constan
 from alloysmith.oracles.validation.surfaces import SurfacesSettings, slab_of, surface_energies
 from alloysmith.oracles.validation.vacancy import VacancySettings, vacancy_formation
 from alloysmith.oracles.validation.vacancy_migration import VacancyMigrationSettings, vacancy_migration
+from alloysmith.surrogates.eam.settings import EamSettings
+from alloysmith.surrogates.potentials.base import PotentialSpec
+from alloysmith.surrogates.potentials.engine import PotentialEngine
+from alloysmith.surrogates.potentials.native import write_native
+from alloysmith.surrogates.potentials.torch_potential import TorchPotential
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.eam import EAM
@@ -195,6 +201,24 @@ def test_phonons_as_a_dynamical_matrix_by_hand(tungsten: LammpsEngine) -> None:
     theirs.run_qpoints([primitive @ wave / (2.0 * np.pi)])
     np.testing.assert_allclose(np.sort(theirs.qpoints.frequencies[0]), by_hand, atol=2e-3)
     assert by_hand.min() > 1.0
+
+
+def test_any_engine_will_do(tmp_path: Path) -> None:
+    """The model itself, differentiated, against its table in LAMMPS."""
+    model = EamSettings(embedding="smooth").build(["Mo"])
+    potential = TorchPotential(PotentialSpec("eam", ("Mo",), model.cutoff_ang), model)
+    table = LammpsEngine(write_native(potential, tmp_path / "Mo.eam.alloy"))
+    crystal = CrystalSettings(lattice="bcc", element="Mo").build("bcc Mo")
+    measured = []
+    for engine in (PotentialEngine(potential), table):
+        found = {
+            **elastic_constants(engine, crystal, ElasticConstantsSettings()).values(),
+            **vacancy_formation(engine, crystal, VacancySettings(min_length_ang=SMALL)).values(),
+            **surface_energies(engine, crystal, SurfacesSettings(miller=((1, 1, 0),), min_thickness_ang=12.0)).values(),
+        }
+        measured.append(found)
+    table.close()
+    assert measured[0] == pytest.approx(measured[1], rel=1e-4)
 
 
 def test_an_unstable_crystal_is_told(copper: LammpsEngine) -> None:
