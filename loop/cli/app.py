@@ -52,10 +52,10 @@ COMMANDS: dict[str, CommandEntry] = {
     "report": CommandEntry("report", "report", "Look", "Write a campaign's report, one HTML file that works offline."),
     "export": CommandEntry("export", "export", "Look", "Write a campaign's results in a format other tools open."),
     "label": CommandEntry("label", "label", "Use the parts", "Evaluate an oracle on every structure of a file."),
-    "fit": CommandEntry("models", "fit", "Use the parts", "Fit a surrogate to labelled structures."),
+    "fit": CommandEntry("models", "fit", "Use the parts", "Fit a surrogate, or an interatomic potential."),
     "tabulate": CommandEntry("tables", "tabulate", "Use the parts", "Write a fitted potential as a LAMMPS table."),
     "card": CommandEntry("tables", "card", "Use the parts", "Write a fitted potential's card, one HTML file."),
-    "predict": CommandEntry("models", "predict", "Use the parts", "Predict properties with a fitted surrogate."),
+    "predict": CommandEntry("models", "predict", "Use the parts", "Predict with a fitted surrogate or potential."),
     "assess": CommandEntry("assess", "assess", "Use the parts", "Measure a potential beside DFT and experiment."),
     "md": CommandEntry("md", "md", "Use the parts", "Run molecular dynamics with any potential."),
 }

@@ -22,7 +22,7 @@ def learn(
     run_dir: Annotated[Path, typer.Option("--run-dir", metavar="DIR", help="Folder of the learning.")],
     overrides: SetOption = None,
 ) -> None:
-    """Learn a potential from an oracle: explore with it, label what it does not know, learn again.
+    """Learn a potential from an oracle, in rounds of exploration.
 
     Round 0 labels perturbed crystals. Each round after it trains a committee on all labels, runs molecular dynamics
     with it at the temperatures, pressures and compositions of the configuration, labels those of the visited

@@ -50,7 +50,7 @@ def fit(
     ] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Fit a surrogate, or an interatomic potential, to labelled structures.
+    """Fit a surrogate, or an interatomic potential.
 
     A configuration with `surrogate:` learns scalar properties of crystals; one with `potential:` learns energies,
     forces and stresses of any structures. A share of the rows (`test_fraction`) is held out; the errors on it are
@@ -95,7 +95,7 @@ def predict(
     structures: Annotated[Path, typer.Argument(metavar="STRUCTURES", help="Structure file of any known format.")],
     target: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Structure file to write.")],
 ) -> None:
-    """Predict properties with a fitted surrogate, or energies, forces and stresses with a fitted potential.
+    """Predict with a fitted surrogate or potential.
 
     A potential adds predicted_energy_ev, predicted_forces_ev_ang and predicted_stress_ev_ang3, and prints errors
     where rows are labelled. A surrogate adds predicted_<property> and predicted_<property>_std to the info of each

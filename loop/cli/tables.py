@@ -24,9 +24,10 @@ def tabulate(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; *.eam.alloy or *.adp.")
     ] = None,
 ) -> None:
-    """Write a fitted EAM or ADP potential as a table that LAMMPS, ASE and OpenKIM read.
+    """Write a fitted potential as a LAMMPS table.
 
-    Energies in the table are without the reference energies that were taken from the data.
+    EAM and ADP potentials become files that LAMMPS, ASE and OpenKIM read. Energies in the table are without the
+    reference energies that were taken from the data.
 
     Example: alloysmith tabulate ni.safetensors -o Ni.eam.alloy
     """
@@ -51,7 +52,9 @@ def card(
         Path | None, typer.Option("--output", "-o", metavar="HTML", help="File to write; beside MODEL if left out.")
     ] = None,
 ) -> None:
-    """Write a potential's card: its data, errors, constraints, functions and valid range, in one HTML file.
+    """Write a fitted potential's card, one HTML file.
+
+    It shows data, errors, constraints, functions, training and valid range.
 
     Example: alloysmith card ni.safetensors
     """
