@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ..report.build import write_report
+from ...errors import ConfigError
+from ..report.build import write_page, write_report
+from ..report.learning import is_learning, learning_report
 from .arguments import RunDirArgument
 from .console import output
 
@@ -24,10 +26,17 @@ def report(
 ) -> None:
     """Write a campaign's report, one HTML file that works offline.
 
+    Also that of a learning (`alloysmith learn`): errors, exploration, and the committee's calibration.
+
     Runs whose configurations have the same name are drawn together, as median and range.
 
     Example: alloysmith report runs/first -o first.html --baseline runs/random-1 --baseline runs/random-2
     """
     target = path if path is not None else run_dir / "report.html"
-    write_report(run_dir, target, baselines or ())
+    if is_learning(run_dir):
+        if baselines:
+            raise ConfigError(f"{run_dir} is a learning, which has no baselines; leave --baseline out")
+        write_page(learning_report(run_dir), target)
+    else:
+        write_report(run_dir, target, baselines or ())
     output().print(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)", markup=False)

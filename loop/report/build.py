@@ -33,7 +33,15 @@ def write_report(run_dir: Path, path: Path, baselines: Sequence[Path] = ()) -> N
     """
     record = read_record(run_dir)
     others = [read_record(folder) for folder in baselines]
-    document = build_report(record, others, forecasts_of(record))
+    write_page(build_report(record, others, forecasts_of(record)), path)
+
+
+def write_page(document: str, path: Path) -> None:
+    """Put a document into ``path``, whole or not at all.
+
+    Raises:
+        OSError: ``path`` cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.writing")
     scratch.write_text(document, encoding="utf-8")

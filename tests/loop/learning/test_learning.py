@@ -16,7 +16,8 @@ from alloysmith.loop.errors import RunDirectoryError
 from alloysmith.loop.learning.config import LearningConfig, load_learning_config
 from alloysmith.loop.learning.figures import has_settled
 from alloysmith.loop.learning.learning import LearningEnd, learn
-from alloysmith.loop.learning.rounds import POTENTIAL_NAME, RoundFolder, RoundRecord, read_records
+from alloysmith.loop.learning.rounds import CONFIG_NAME, POTENTIAL_NAME, RoundFolder, RoundRecord, read_records
+from alloysmith.loop.report.learning import is_learning, learning_report
 from alloysmith.surrogates.potentials.settings import load_potential
 
 SMALL = {
@@ -82,6 +83,22 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(RunDirectoryError, match="is not empty"):
         learn(_config(), tmp_path)
+
+
+def test_the_report_shows_what_the_rounds_found(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match="no round"):
+        learning_report(tmp_path)
+    (tmp_path / CONFIG_NAME).write_text(_config(name="tin & co").model_dump_json())
+    for index in range(3):
+        found = _record(index, candidate=0.4, error=0.2 / (index + 1)) if index else None
+        record = found or RoundRecord(index=0, n_labels=8, n_test=6, n_chosen=14, n_failed=0)
+        folder = RoundFolder(tmp_path, index)
+        folder.make()
+        folder.record.write_bytes(replace(record, calibration=((0.1, 0.5),)).as_json())
+    assert is_learning(tmp_path)
+    document = learning_report(tmp_path)
+    for text in ("tin &amp; co", "Calibration of the committee", "0.0667", "200 structures visited"):
+        assert text in document
 
 
 def _run(run_dir: Path) -> None:
