@@ -26,8 +26,9 @@ from ..surrogates.potentials.frame_split import split_frames
 from ..surrogates.potentials.frames import FrameSet, load_frames
 from ..surrogates.potentials.graph import build_graph
 from ..surrogates.potentials.settings import ModelSettings
+from ..surrogates.potentials.staged_training import train_in_stages
 from ..surrogates.potentials.torch_potential import TorchPotential
-from ..surrogates.potentials.training import TrainingResult, train
+from ..surrogates.potentials.training import TrainingResult
 from ..surrogates.potentials.training_settings import TrainingSettings
 from .seeding import derive_seed
 
@@ -44,6 +45,9 @@ class PotentialFitConfig(Settings):
     constraints: tuple[ConstraintSettings, ...] = ()
     """Physical constraints in the loss: `rose`, `elastic`, `equilibrium`, `cohesive`, `vacancy`, `surface`,
     `energy_difference`."""
+    warm_up_epochs: int = Field(default=40, ge=0)
+    """Passes over the data before the constraints join, where there are any. From a start far from the labels they
+    would lead into poor minima."""
     training: TrainingSettings = TrainingSettings()
     """Loss, optimizer, limits."""
     seed: int = Field(default=0, ge=0)
@@ -103,12 +107,13 @@ def fit_potential(
         constraint.build(config.elements, model.cutoff_ang, reference_energies_ev=references)
         for constraint in config.constraints
     ]
-    result = train(
+    result = train_in_stages(
         model,
         reduced["training"],
         reduced["validation"],
         constraints,
         config.training,
+        warm_up_epochs=config.warm_up_epochs,
         seed=derive_seed(config.seed, 0, "training"),
         report=report,
         checkpoint_path=checkpoint_path,

@@ -21,15 +21,16 @@ from ...surrogates.potentials.data_settings import FrameFileSettings
 from ...surrogates.potentials.error_table import ErrorTable
 from ...surrogates.potentials.frame_labels import read_frame
 from ...surrogates.potentials.settings import save_potential
+from ...surrogates.potentials.staged_training import warm_up_checkpoint
 from ..config import load_settings
 from ..potential_fitting import PotentialFitConfig, fit_potential
 from ..rows import put_failure
 from .console import notes, output
 
 
-def fit(path: Path, data: Path | None, model: Path, overrides: Sequence[str]) -> None:
+def fit(config_path: Path, data: Path | None, model: Path, overrides: Sequence[str]) -> None:
     """Fit a potential, showing how far it is; the training goes on where a killed one of the same command was."""
-    config: PotentialFitConfig = load_settings(path, PotentialFitConfig, overrides)
+    config: PotentialFitConfig = load_settings(config_path, PotentialFitConfig, overrides)
     checkpoint = model.with_name(f"{model.name}.checkpoint")
     columns = (SpinnerColumn(), TextColumn("training"), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     with Progress(*columns, console=notes(), transient=True) as progress:
@@ -43,7 +44,8 @@ def fit(path: Path, data: Path | None, model: Path, overrides: Sequence[str]) ->
     for finding in fitted.report.warnings:
         notes().print(f"warning: {finding}", markup=False)
     save_potential(fitted.potential, model)
-    checkpoint.unlink(missing_ok=True)
+    for path in (checkpoint, warm_up_checkpoint(checkpoint)):
+        path.unlink(missing_ok=True)
     console = output()
     console.print(error_table(fitted.errors))
     if fitted.constraints:

@@ -16,7 +16,7 @@ from ...generators.md_exploration import ExplorationSettings, PerturbationSettin
 from ...oracles.settings import OracleSettings
 from ...structures.settings import Settings, SystemSettings
 from ...surrogates.potentials.constraints.settings import ConstraintSettings
-from ...surrogates.potentials.data_settings import DataSettings
+from ...surrogates.potentials.data_settings import DataSettings, EnergyReference
 from ...surrogates.potentials.settings import ModelSettings
 from ...surrogates.potentials.training_settings import TrainingSettings
 from ..config import ExecutionSettings, load_settings, oracle_spec
@@ -29,8 +29,9 @@ class CommitteeSettings(Settings):
 
     n_members: int = Field(default=4, ge=2, le=32)
     """How many. The first one learns from all labels and is the result."""
-    share: float = Field(default=0.8, gt=0.1, le=1.0)
-    """Share of the labels, drawn at random, that each of the others learns from."""
+    share: float = Field(default=0.8, gt=0.1, lt=1.0)
+    """Share of the labels, drawn at random, that each of the others learns from. With all of them the members would
+    agree where they know nothing."""
 
 
 class LearningBudget(Settings):
@@ -39,7 +40,8 @@ class LearningBudget(Settings):
     n_labels: PositiveInt = 400
     """Structures that may be labelled, the first ones and the test structures included."""
     wall_s: PositiveFloat | None = None
-    """Wall time in seconds; no limit when left out."""
+    """Wall time in seconds; no limit when left out. Exploration and labelling end when it is spent; a training is
+    brought to its end, so that the result knows all labels of the rounds that are done."""
 
 
 class LearningStop(Settings):
@@ -72,12 +74,19 @@ class LearningConfig(Settings):
     """How it learns."""
     constraints: tuple[ConstraintSettings, ...] = ()
     """Physical constraints, see the guide on potentials."""
+    warm_up_epochs: int = Field(default=40, ge=0)
+    """Passes over the labels before the constraints join, where there are any."""
     committee: CommitteeSettings = CommitteeSettings()
     """The potentials whose disagreement chooses what is labelled."""
     initial: PerturbationSettings = PerturbationSettings()
     """The first structures."""
     data: DataSettings | None = None
-    """Labels that are there already, made by the same oracle; added to those of the first structures."""
+    """Labels that are there already, made by the same oracle; added to those of the first structures. `test_files` or
+    a `test_fraction` of them are never learnt from, as the test structures of `initial`; none are set aside for
+    validation."""
+    energy_reference: EnergyReference = "none"
+    """Energies per atom that are taken from all labels before each training and added to predictions: `none`, energies
+    in eV by element, or `least_squares` (fitted to the labels' compositions)."""
     exploration: ExplorationSettings = ExplorationSettings()
     """Molecular dynamics that finds new structures."""
     selection: BandSettings = BandSettings()
@@ -99,6 +108,15 @@ class LearningConfig(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_one_reference(self) -> LearningConfig:
+        if self.data is not None and self.data.energy_reference != "none":
+            raise ValueError(
+                "data.energy_reference would hold for a part of the labels; write energy_reference beside data, where "
+                "it holds for the oracle's labels as well"
+            )
+        return self
+
     def results_hash(self) -> str:
         """Hash of what decides the results: all but the name, the budget, the end and the machine."""
         plain: dict[str, Any] = self.model_dump(
@@ -112,6 +130,7 @@ def load_learning_config(path: Path, overrides: Sequence[str] = ()) -> LearningC
 
     Raises:
         ConfigError: what is wrong, in one message.
+        SurrogateError: the potential or a constraint cannot be built for the elements; told before anything is spent.
     """
     config: LearningConfig = load_settings(path, LearningConfig, overrides)
     config.oracle.check(config.system.elements)
@@ -122,4 +141,7 @@ def load_learning_config(path: Path, overrides: Sequence[str] = ()) -> LearningC
             f"{path}: oracle: a potential learns from energies, forces and stresses, and the oracle "
             f"{config.oracle.kind} gives no {', '.join(lacking)}; use kind: single_point"
         )
+    model = config.potential.build(config.system.elements)
+    for constraint in config.constraints:
+        constraint.build(config.system.elements, model.cutoff_ang)
     return config
