@@ -33,8 +33,8 @@ from ...surrogates.potentials.frame import Frame
 from ...surrogates.potentials.frames import load_frames
 from ...surrogates.potentials.native import force_field_of
 from ...surrogates.potentials.settings import load_potential
+from ...surrogates.potentials.staged_training import train_in_stages
 from ...surrogates.potentials.torch_potential import TorchPotential
-from ...surrogates.potentials.training import train
 from ..errors import RunDirectoryError
 from ..labelling import label_structures
 from ..rows import put_failure, put_label
@@ -290,7 +290,16 @@ class _Session:
                 return self.signals.received is None
 
             model = self.config.potential.build(self.elements)
-            result = train(model, frames, (), constraints, self.config.training, seed=seed, report=report)
+            result = train_in_stages(
+                model,
+                frames,
+                (),
+                constraints,
+                self.config.training,
+                warm_up_epochs=self.config.warm_up_epochs,
+                seed=seed,
+                report=report,
+            )
             self._check_signals()
             facts = {"n_steps": result.n_steps, "stop_reason": result.stop_reason, "cpu_s": result.cpu_s}
             spec = PotentialSpec(
