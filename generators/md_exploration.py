@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from ..oracles.base import OracleError
+from ..oracles.base import FailureKind, OracleError
 from ..oracles.force_engine import ForceEngine
 from ..oracles.md_settings import MdLimits, MdSettings
 from ..oracles.molecular_dynamics import MolecularDynamics
@@ -139,7 +139,10 @@ def explore(
         )
         try:
             ended = MolecularDynamics(force_field, md).run(start)
-        except OracleError as error:  # the potential cannot even hold the structure it starts from
+        except OracleError as error:
+            if error.kind == FailureKind.UNAVAILABLE:
+                raise
+            # the potential cannot even hold the structure it starts from
             explosions.append(f"run {run} at {temperature:g} K: {error}")
             visits.append(Visit(start, {"run": run, "step": 0, "temperature_k": temperature, "pressure_gpa": pressure}))
             continue

@@ -81,6 +81,7 @@ def label_structures(
     *,
     retry_failed: bool = False,
     on_progress: OnProgress | None = None,
+    is_time_up: Callable[[], bool] | None = None,
 ) -> LabellingRun:
     """Evaluate ``oracle`` on every structure that the journal does not know yet.
 
@@ -93,6 +94,7 @@ def label_structures(
         journal_path: where outcomes are written as they come.
         execution: which executor, how many workers, the deadline of an evaluation.
         retry_failed: evaluate again what the journal knows as failed.
+        is_time_up: asked again and again; ``True`` ends it as a signal does.
 
     Raises:
         ConfigError: the potential's files are missing or defective.
@@ -114,6 +116,8 @@ def label_structures(
         try:
             with GracefulStop() as signals:
                 while session.has_work and not session.aborted_because and signals.received is None:
+                    if is_time_up is not None and is_time_up():
+                        break
                     session.submit(executor, execution.deadline_s)
                     if session.collect(executor) and on_progress is not None:
                         on_progress(n_known + session.n_ended, session.n_failed)

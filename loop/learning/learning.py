@@ -15,34 +15,29 @@ from typing import Literal
 import numpy as np
 import orjson
 from ase import Atoms
-from ase.stress import voigt_6_to_full_3x3_stress
 
 from ...agents.deviation_bands import Bands, calibrate, eligible
 from ...errors import AlloysmithError
-from ...generators.base import Failure
 from ...generators.md_exploration import explore, perturbed_crystals
-from ...oracles.base import Label
 from ...structures.files import read_structures, write_structures
 from ...structures.space import DesignSpace
-from ...surrogates.base import Metrics
 from ...surrogates.model_file import save_state
-from ...surrogates.potentials.base import PotentialSpec
 from ...surrogates.potentials.committee import Committee
 from ...surrogates.potentials.environments import environment_features, farthest_points
 from ...surrogates.potentials.frame import Frame
+from ...surrogates.potentials.frame_split import split_frames
 from ...surrogates.potentials.frames import load_frames
 from ...surrogates.potentials.native import force_field_of
 from ...surrogates.potentials.settings import load_potential
-from ...surrogates.potentials.staged_training import train_in_stages
-from ...surrogates.potentials.torch_potential import TorchPotential
+from ..campaign import EXIT_FAILURES
 from ..errors import RunDirectoryError
 from ..labelling import label_structures
-from ..rows import put_failure, put_label
 from ..seeding import derive_seed
 from ..signals import GracefulStop
 from ..store.lock import RunLock
 from .config import LearningConfig
 from .figures import calibration_pairs, error_figures, has_settled
+from .labelled import IS_TEST, failures_of, labelled_row, read_labelled
 from .rounds import (
     CONFIG_NAME,
     JOURNAL_NAME,
@@ -53,6 +48,7 @@ from .rounds import (
     write_bytes,
     write_whole,
 )
+from .training import train_committee
 
 Stage = Literal["first structures", "training", "exploring", "choosing", "labelling"]
 OnProgress = Callable[[int, Stage, str], None]
@@ -110,27 +106,29 @@ def learn(
         RunDirectoryError: the folder holds something else, a learning of another configuration, or cannot be written.
         LearningError: there is nothing to learn from.
     """
-    _prepare(config, run_dir)
+    _check_folder(config, run_dir)
     lock = RunLock(run_dir)
     try:
+        write_bytes(run_dir / CONFIG_NAME, config.model_dump_json(indent=2).encode())
         with GracefulStop() as signals:
             session = _Session(config, run_dir, signals, on_progress or _silent, on_round)
             try:
-                session.run()
-            except _Ending as end:
+                end = session.run()
                 if end.exit_code == 0:
                     session.finish()
-                return LearningEnd(end.reason, end.message, session.records, end.exit_code)
+            except _Ending as early:  # a signal, while it finished
+                end = early
+            return LearningEnd(end.reason, end.message, session.records, end.exit_code)
     finally:
         lock.release()
-    raise LearningError("the learning ended without a reason")
 
 
 def _silent(index: int, stage: Stage, detail: str) -> None:
     """Progress that nobody follows."""
 
 
-def _prepare(config: LearningConfig, run_dir: Path) -> None:
+def _check_folder(config: LearningConfig, run_dir: Path) -> None:
+    """Make the folder, or check that it holds this learning."""
     path = run_dir / CONFIG_NAME
     if path.is_file():
         try:
@@ -148,7 +146,6 @@ def _prepare(config: LearningConfig, run_dir: Path) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(f"{run_dir} cannot be made: {error.strerror or error}") from error
-    write_bytes(path, config.model_dump_json(indent=2).encode())
 
 
 @dataclass
@@ -169,10 +166,16 @@ class _Session:
 
     def __post_init__(self) -> None:
         self.records = read_records(self.run_dir)
-        self.spent_before_s = sum(sum(record.seconds.values()) for record in self.records)
+        self.spent_before_s = sum(RoundFolder(self.run_dir, len(self.records)).read_seconds().values())
+        self.spent_before_s += sum(sum(record.seconds.values()) for record in self.records)
         self.space: DesignSpace = self.config.system.space()
-        if self.config.data is not None:
-            self.frames += load_frames(self.config.data, self.config.system.elements).frames
+        data = self.config.data
+        if data is not None:
+            found = load_frames(data, self.config.system.elements)
+            whole = data.model_copy(update={"validation_fraction": 0.0})
+            parts = split_frames(found, whole, seed=derive_seed(self.config.seed, 0, "data"))
+            self.frames += parts.train
+            self.test_frames += parts.test
         for record in self.records:
             self._take_in(record.index)
 
@@ -180,25 +183,38 @@ class _Session:
     def elements(self) -> tuple[str, ...]:
         return self.config.system.elements
 
-    def run(self) -> None:
-        """Do round after round; ends by raising how."""
-        while True:
-            index = len(self.records)
-            self.seconds = {}
-            folder = RoundFolder(self.run_dir, index)
-            folder.make()
-            record = self._first_round(folder) if index == 0 else self._round(folder, index)
-            write_bytes(folder.record, record.as_json())
-            self.records.append(record)
-            if self.on_round is not None:
-                self.on_round(record)
-            self._look_at_limits()
+    def run(self) -> _Ending:
+        """Do round after round, until there is a reason to end."""
+        try:
+            while True:
+                self._look_at_limits()
+                index = len(self.records)
+                folder = RoundFolder(self.run_dir, index)
+                folder.make()
+                self.seconds = folder.read_seconds()
+                record = self._first_round(folder) if index == 0 else self._round(folder, index)
+                write_bytes(folder.record, record.as_json())
+                self.records.append(record)
+                if self.on_round is not None:
+                    self.on_round(record)
+        except _Ending as end:
+            return end
 
     def finish(self) -> None:
-        """Learn from the last labels as well; where the budget is raised later, the next round begins with this."""
+        """Learn from the last labels as well; where the budget is raised later, the next round begins with this.
+
+        Raises:
+            LearningError: there are no labels yet.
+        """
+        if not self.frames:
+            raise LearningError(
+                f"the wall time of {self.config.budget.wall_s:g} s was spent before the first structures were "
+                "labelled; raise budget.wall_s and give the same command, which goes on"
+            )
         index = len(self.records)
         folder = RoundFolder(self.run_dir, index)
         folder.make()
+        self.seconds = folder.read_seconds()
         self._committee(index, folder)
 
     # Rounds
@@ -215,14 +231,17 @@ class _Session:
             )
             is_test = np.random.default_rng(derive_seed(self.config.seed, 0, "test")).permutation(len(made))
             for k, atoms in enumerate(made):
-                atoms.info["is_test"] = bool(is_test[k] < initial.n_test)
+                atoms.info[IS_TEST] = bool(is_test[k] < initial.n_test)
             write_whole(folder.chosen, lambda path: write_structures(path, made))
         n_failed = self._label(0, folder)
         n_chosen = len(read_structures(folder.chosen))
         self._take_in(0)
         if not self.frames:
+            reasons = failures_of(read_structures(folder.labelled)).most_common(1)
+            why = f" ({reasons[0][1]} of them: {reasons[0][0]})" if reasons else ", test structures apart"
             raise LearningError(
-                f"none of the {n_chosen} first structures could be labelled; see {folder.labelled} for the reasons"
+                f"none of the {n_chosen} first structures has a label to learn from{why}; mend the oracle or `initial` "
+                f"and begin in another folder; {folder.labelled} holds all reasons"
             )
         return RoundRecord(
             index=0,
@@ -275,51 +294,22 @@ class _Session:
                 raise RunDirectoryError(f"{folder.committee} holds no committee; remove the folder of its round")
             return known
         began = time.monotonic()
-        members = []
         n_members = self.config.committee.n_members
-        constraints = [
-            settings.build(self.elements, self.config.potential.cutoff_ang) for settings in self.config.constraints
-        ]
-        for which in range(n_members):
-            seed = derive_seed(self.config.seed, index, "training", which)
-            frames = self.frames if which == 0 else self._share(seed)
 
-            def report(step: int, metrics: Metrics, which: int = which) -> bool:
-                detail = f"member {which + 1} of {n_members}, {len(self.frames)} labels, step {step}"
-                self.on_progress(index, "training", detail)
-                return self.signals.received is None
+        def on_step(which: int, step: int) -> bool:
+            detail = f"member {which + 1} of {n_members}, {len(self.frames)} labels, step {step}"
+            self.on_progress(index, "training", detail)
+            return self.signals.received is None
 
-            model = self.config.potential.build(self.elements)
-            result = train_in_stages(
-                model,
-                frames,
-                (),
-                constraints,
-                self.config.training,
-                warm_up_epochs=self.config.warm_up_epochs,
-                seed=seed,
-                report=report,
-            )
+        committee = train_committee(self.config, self.frames, index, on_step)
+        self._note(folder, "training", began)
+        if committee is None:
             self._check_signals()
-            facts = {"n_steps": result.n_steps, "stop_reason": result.stop_reason, "cpu_s": result.cpu_s}
-            spec = PotentialSpec(
-                self.config.potential.kind,
-                self.elements,
-                self.config.potential.cutoff_ang,
-                n_train=len(frames),
-                facts=facts,
-            )
-            members.append(TorchPotential(spec, result.model))
-        committee = Committee(tuple(members))
+            raise LearningError("the training ended without a signal")
+        # the result first: who finds the committee takes it that the result is there
+        write_whole(self.run_dir / POTENTIAL_NAME, lambda path: save_state(committee.members[0].state(), path))
         write_whole(folder.committee, lambda path: save_state(committee.state(), path))
-        write_whole(self.run_dir / POTENTIAL_NAME, lambda path: save_state(members[0].state(), path))
-        self._note("training", began)
         return committee
-
-    def _share(self, seed: int) -> list[Frame]:
-        rng = np.random.default_rng(seed)
-        n = max(1, round(self.config.committee.share * len(self.frames)))
-        return [self.frames[i] for i in sorted(rng.choice(len(self.frames), size=n, replace=False))]
 
     def _explore(self, index: int, folder: RoundFolder, committee: Committee) -> tuple[int, Sequence[str]]:
         facts_path = folder.path / "visited.json"
@@ -331,7 +321,9 @@ class _Session:
 
         def on_run(n_done: int) -> bool:
             self.on_progress(index, "exploring", f"run {n_done} of {settings.n_trajectories}")
-            return self.signals.received is None
+            return self.signals.received is None and not self._is_time_up()
+
+        self._check_time()
 
         with force_field_of(committee.members[0]) as force_field:
             found = explore(
@@ -342,7 +334,7 @@ class _Session:
                 seed=derive_seed(self.config.seed, index, "exploration"),
                 on_run=on_run,
             )
-        self._check_signals()
+        self._check_time()
         structures = [visit.atoms for visit in found.visits]
         _, apart = committee.evaluate_with_disagreement(structures)
         for k, visit in enumerate(found.visits):
@@ -350,7 +342,7 @@ class _Session:
         facts = orjson.dumps({"n_steps": found.n_steps, "explosions": list(found.explosions)})
         write_bytes(facts_path, facts)
         write_whole(folder.visited, lambda path: write_structures(path, structures))
-        self._note("exploring", began)
+        self._note(folder, "exploring", began)
         return found.n_steps, found.explosions
 
     def _bands(self, committee: Committee) -> Bands:
@@ -381,13 +373,14 @@ class _Session:
             write_whole(folder.chosen, lambda path: write_structures(path, chosen))
         else:
             write_bytes(folder.chosen, b"")
-        self._note("choosing", began)
+        self._note(folder, "choosing", began)
 
     def _label(self, index: int, folder: RoundFolder) -> int:
         """Label what was chosen; return how many have none."""
         chosen = read_structures(folder.chosen)
         began = time.monotonic()
         if not folder.labelled.exists():
+            self._check_time()
 
             def on_labels(n_ended: int, n_failed: int) -> None:
                 failed = f", {n_failed} failed" if n_failed else ""
@@ -401,15 +394,18 @@ class _Session:
                 self.run_dir / JOURNAL_NAME,
                 self.config.execution,
                 on_progress=on_labels,
+                is_time_up=self._is_time_up,
             )
+            self._note(folder, "labelling", began)
             if run.interrupted_by is not None:
                 raise _Ending("interrupted", f"by {run.interrupted_by.name}", 128 + run.interrupted_by)
             if run.aborted_because:
-                raise _Ending("failures", run.aborted_because, 3)
-            rows = [_row(atoms, result) for atoms, result in zip(chosen, run.results, strict=True)]
+                raise _Ending("failures", run.aborted_because, EXIT_FAILURES)
+            ended = [result for result in run.results if result is not None]
+            if len(ended) < len(chosen):  # the others are in the journal, and not made twice
+                raise self._time_is_up()
+            rows = [labelled_row(atoms, result) for atoms, result in zip(chosen, ended, strict=True)]
             write_whole(folder.labelled, lambda path: write_structures(path, rows))
-            self._note("labelling", began)
-            self._check_signals()
         return sum("failure" in atoms.info for atoms in read_structures(folder.labelled))
 
     def _take_in(self, index: int) -> list[Frame]:
@@ -417,12 +413,9 @@ class _Session:
         path = RoundFolder(self.run_dir, index).labelled
         if not path.exists():
             return []
-        rows = [atoms for atoms in read_structures(path) if "failure" not in atoms.info]
-        learnt = [atoms for atoms in rows if not atoms.info.get("is_test", False)]
-        tests = [atoms for atoms in rows if atoms.info.get("is_test", False)]
-        new = [_frame(atoms, f"round {index}") for atoms in learnt]
+        new, tests = read_labelled(path, f"round {index}")
         self.frames += new
-        self.test_frames += [_frame(atoms, f"round {index}") for atoms in tests]
+        self.test_frames += tests
         return new
 
     # The end
@@ -435,41 +428,37 @@ class _Session:
         if self.signals.received is not None:
             raise _Ending("interrupted", f"by {self.signals.received.name}", self.signals.exit_code)
 
+    def _check_time(self) -> None:
+        self._check_signals()
+        if self._is_time_up():
+            raise self._time_is_up()
+
+    def _is_time_up(self) -> bool:
+        allowed = self.config.budget.wall_s
+        return allowed is not None and self.spent_before_s + time.monotonic() - self.started >= allowed
+
+    def _time_is_up(self) -> _Ending:
+        return _Ending("wall_time", f"{self.config.budget.wall_s:g} s are spent")
+
     def _look_at_limits(self) -> None:
         self._check_signals()
-        stopping, budget = self.config.stopping, self.config.budget
+        stopping = self.config.stopping
         rounds = self.records[1:]
         if has_settled(self.records, stopping.candidate_share, stopping.error_change, stopping.patience):
             raise _Ending("settled", f"for {stopping.patience} rounds there was nothing more to learn")
-        if rounds and rounds[-1].n_chosen == 0:
-            raise _Ending("nothing_new", "exploration found no structure worth a label")
+        if len(rounds) >= stopping.patience and not any(record.n_chosen for record in rounds[-stopping.patience :]):
+            message = f"for {stopping.patience} rounds exploration found no structure worth a label"
+            raise _Ending("nothing_new", message)
         if self._n_left() == 0:
-            raise _Ending("labels", f"{budget.n_labels} labels are spent")
+            raise _Ending("labels", f"{self.config.budget.n_labels} labels are spent")
         if len(rounds) >= stopping.max_rounds:
             raise _Ending("rounds", f"{stopping.max_rounds} rounds are done")
-        elapsed = self.spent_before_s + time.monotonic() - self.started
-        if budget.wall_s is not None and elapsed >= budget.wall_s:
-            raise _Ending("wall_time", f"{budget.wall_s:g} s are spent")
+        self._check_time()
 
-    def _note(self, stage: Stage, began: float) -> None:
-        self.seconds[stage] = time.monotonic() - began
-
-
-def _row(atoms: Atoms, result: Label | Failure | None) -> Atoms:
-    """What was chosen, with its label or the reason why it has none."""
-    row = atoms.copy()
-    if isinstance(result, Label):
-        put_label(row, result)
-    elif result is not None:
-        put_failure(row, result)
-    return row
-
-
-def _frame(atoms: Atoms, group: str) -> Frame:
-    """A labelled row of the oracle as a frame."""
-    bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-    stress = voigt_6_to_full_3x3_stress(np.asarray(atoms.info["stress_ev_ang3"], dtype=float))
-    return Frame(bare, float(atoms.info["energy_ev"]), atoms.arrays["forces_ev_ang"], stress, group, group)
+    def _note(self, folder: RoundFolder, stage: Stage, began: float) -> None:
+        """Add to the time of a stage, which several sessions may take."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - began
+        folder.write_seconds(self.seconds)
 
 
 def _facts_of(path: Path) -> tuple[int, Sequence[str]]:

@@ -9,6 +9,7 @@ RUN/rounds/0003/committee.safetensors   what was known at the beginning of the r
 RUN/rounds/0003/visited.extxyz          what exploration visited, with deviations
 RUN/rounds/0003/chosen.extxyz           what was chosen of it
 RUN/rounds/0003/labelled.extxyz         labels of these
+RUN/rounds/0003/seconds.json            wall time by stage, so far
 RUN/rounds/0003/record.json             the round in figures
 RUN/potential.safetensors               the result so far
 ```
@@ -100,6 +101,7 @@ class RoundFolder:
         self.chosen = self.path / "chosen.extxyz"
         self.labelled = self.path / "labelled.extxyz"
         self.record = self.path / "record.json"
+        self._seconds = self.path / "seconds.json"
 
     def make(self) -> None:
         """Make the folder, if need be.
@@ -111,6 +113,27 @@ class RoundFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunDirectoryError(f"{self.path} cannot be made: {error.strerror or error}") from error
+
+    def write_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Keep the wall time by stage, of all sessions so far.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        write_bytes(self._seconds, orjson.dumps(dict(seconds)))
+
+    def read_seconds(self) -> dict[str, float]:
+        """The inverse of :meth:`write_seconds`; empty where nothing is known.
+
+        Raises:
+            RunDirectoryError: the file is damaged.
+        """
+        if not self._seconds.is_file():
+            return {}
+        try:
+            return {str(stage): float(spent) for stage, spent in orjson.loads(self._seconds.read_bytes()).items()}
+        except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
+            raise RunDirectoryError(f"{self._seconds} is damaged ({error}); remove it") from error
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:

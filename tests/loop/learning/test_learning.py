@@ -12,13 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from alloysmith.errors import ConfigError
+from alloysmith.generators.base import Failure
 from alloysmith.loop.errors import RunDirectoryError
+from alloysmith.loop.labelling import LabellingRun
 from alloysmith.loop.learning.config import LearningConfig, load_learning_config
 from alloysmith.loop.learning.figures import has_settled
-from alloysmith.loop.learning.learning import LearningEnd, learn
+from alloysmith.loop.learning.learning import LearningEnd, LearningError, learn
 from alloysmith.loop.learning.rounds import CONFIG_NAME, POTENTIAL_NAME, RoundFolder, RoundRecord, read_records
 from alloysmith.loop.report.learning import is_learning, learning_report
+from alloysmith.oracles.base import FailureKind
+from alloysmith.structures.files import read_structures
+from alloysmith.surrogates.base import SurrogateError
 from alloysmith.surrogates.potentials.settings import load_potential
+from ase import Atoms
 
 SMALL = {
     "system": {"elements": ["Al"], "phases": ["fcc"], "cell": {"kind": "cubic", "repeat": [2, 2, 2]}},
@@ -99,6 +105,94 @@ def test_the_report_shows_what_the_rounds_found(tmp_path: Path) -> None:
     document = learning_report(tmp_path)
     for text in ("tin &amp; co", "Calibration of the committee", "0.0667", "200 structures visited"):
         assert text in document
+
+
+TINY = {
+    **SMALL,
+    "training": {"max_epochs": 1},
+    "initial": {"n_structures": 4, "n_test": 2},
+    "exploration": {"temperatures_k": [300.0], "n_trajectories": 1, "n_steps": 20, "stride": 10},
+    "selection": {"batch_size": 2, "target_force_error_ev_ang": 1e-4, "failed_force_error_ev_ang": 100.0},
+    "stopping": {"max_rounds": 1},
+}
+
+
+def _tiny(**changes: object) -> LearningConfig:
+    return LearningConfig.model_validate({**TINY, **changes})
+
+
+def test_what_has_ended_does_not_go_on_by_itself(tmp_path: Path) -> None:
+    first = learn(_tiny(), tmp_path)
+    assert (first.reason, len(first.records)) == ("rounds", 2)
+    again = learn(_tiny(), tmp_path)
+    assert (again.reason, again.records) == (first.reason, first.records)
+
+
+def test_the_wall_time_counts_all_sessions_and_ends_stages(tmp_path: Path) -> None:
+    with pytest.raises(LearningError, match=r"was spent before the first structures.*raise budget\.wall_s"):
+        learn(_tiny(budget={"n_labels": 40, "wall_s": 1e-6}), tmp_path)
+    whole = learn(_tiny(), tmp_path)
+    spent = sum(whole.records[0].seconds.values())
+    later = learn(_tiny(budget={"n_labels": 40, "wall_s": spent}, stopping={"max_rounds": 2}), tmp_path)
+    assert (later.reason, later.exit_code) == ("wall_time", 0)
+    assert later.records == whole.records
+
+
+def test_a_round_that_finds_nothing_is_not_the_end(tmp_path: Path) -> None:
+    nothing = {"batch_size": 2, "target_force_error_ev_ang": 1e6, "failed_force_error_ev_ang": 1e7}
+    end = learn(_tiny(selection=nothing, stopping={"max_rounds": 9, "patience": 2}), tmp_path)
+    assert end.reason == "nothing_new"
+    assert [record.n_chosen for record in end.records] == [6, 0, 0]
+
+
+def test_an_oracle_that_labels_nothing_is_told_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(oracle: object, chosen: list[Atoms], *_: object, **__: object) -> LabellingRun:
+        return LabellingRun([Failure(FailureKind.NOT_CONVERGED, "no end in 60 steps")] * len(chosen), len(chosen))
+
+    monkeypatch.setattr("alloysmith.loop.learning.learning.label_structures", fail)
+    with pytest.raises(LearningError, match=r"none of the 6 first.*6 of them: not_converged: no end in 60 steps"):
+        learn(_tiny(), tmp_path)
+
+
+def test_reference_energies_leave_no_trace_in_the_result(tmp_path: Path) -> None:
+    learn(_tiny(energy_reference={"Al": 100.0}, initial={"n_structures": 4}), tmp_path)
+    potential = load_potential(tmp_path / POTENTIAL_NAME)
+    assert potential.spec.reference_energies_ev == {"Al": 100.0}
+    (row,) = read_structures(RoundFolder(tmp_path, 0).labelled)[:1]
+    (found,) = potential.evaluate([row])
+    # the model starts near cohesive energies and has learnt for one epoch from ones that are 100 eV lower
+    assert found.energy_ev / len(row) == pytest.approx(row.info["energy_ev"] / len(row), abs=40.0)
+
+
+def test_data_of_the_user_is_learnt_from_and_its_tests_are_not(tmp_path: Path) -> None:
+    learn(_tiny(stopping={"max_rounds": 1}), tmp_path / "first")
+    data = {"files": [str(RoundFolder(tmp_path / "first", 0).labelled)], "test_fraction": 0.5}
+    data |= {"checks": {"max_energy_deviation_ev_per_atom": 100.0}}
+    end = learn(_tiny(data=data, seed=1), tmp_path / "second")
+    assert (end.records[0].n_labels, end.records[0].n_test) == (4 + 3, 2 + 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"files": ["a.extxyz"], "energy_reference": {"Al": -3.0}}}, "write energy_reference beside data"),
+        ({"committee": {"share": 1.0}}, "less than 1"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _config(**changes)
+
+
+def test_a_constraint_of_other_elements_is_told_before_anything_is_spent(tmp_path: Path) -> None:
+    path = tmp_path / "learn.yaml"
+    path.write_text(
+        "system: {elements: [Al]}\npotential: {kind: eam}\n"
+        "oracle: {kind: single_point, potential: {kind: wheel, name: Al_zhou.eam.alloy}}\n"
+        "constraints: [{kind: equilibrium, crystal: {lattice: fcc, formula: Ni, a_ang: 3.52}}]\n"
+    )
+    with pytest.raises(SurrogateError, match="Ni"):
+        load_learning_config(path)
 
 
 def _run(run_dir: Path) -> None:
