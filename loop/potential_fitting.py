@@ -75,7 +75,7 @@ class PotentialFit:
 
 def fit_potential(
     config: PotentialFitConfig,
-    data_file: Path | None = None,
+    data_files: Sequence[Path] = (),
     *,
     checkpoint_path: Path | None = None,
     report: Report | None = None,
@@ -83,7 +83,7 @@ def fit_potential(
     """Fit the potential of ``config``.
 
     Args:
-        data_file: learn from this file instead of ``data.files``.
+        data_files: learn from these files instead of ``data.files``.
         checkpoint_path: where the state of the training is kept, to go on from after a kill.
         report: called with (step, metrics); ``False`` ends the training with what is best so far.
 
@@ -92,7 +92,7 @@ def fit_potential(
         FrameError: bad data, all of it named.
         SurrogateError: nothing to learn from, or the training diverges.
     """
-    settings = _data_settings(config, data_file)
+    settings = _data_settings(config, data_files)
     forces_needed = any(weights[1] > 0.0 for weights in (config.training.loss.prefactors(0.0),))
     data = load_frames(settings, config.elements, forces_needed=forces_needed)
     parts = split_frames(data, settings, seed=derive_seed(config.seed, 0, "split"))
@@ -131,9 +131,9 @@ def fit_potential(
     return PotentialFit(TorchPotential(spec, result.model), errors, figures, data.report, result)
 
 
-def _data_settings(config: PotentialFitConfig, data_file: Path | None) -> DataSettings:
-    if data_file is not None:
-        files = (FrameFileSettings(path=str(data_file.resolve())),)
+def _data_settings(config: PotentialFitConfig, data_files: Sequence[Path]) -> DataSettings:
+    if data_files:
+        files = tuple(FrameFileSettings(path=str(file.resolve())) for file in data_files)
         settings = config.data or DataSettings(files=files, test_fraction=0.1)
         return settings.model_copy(update={"files": files})
     if config.data is None:

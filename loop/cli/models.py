@@ -42,8 +42,8 @@ def fit(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file of a fit, or a shipped fit/… name.")],
     model: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The model file to write.")],
     data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="FILE", help="Labelled structures; potentials may name theirs in CONFIG."),
+        list[Path] | None,
+        typer.Option("--data", metavar="FILE", help="Labelled structures, instead of CONFIG's; may be repeated."),
     ] = None,
     properties: Annotated[
         list[str] | None, typer.Option("--property", metavar="NAME", help="What to learn; instead of `properties`.")
@@ -67,14 +67,14 @@ def fit(
     path = find_config(config)
     if "potential" in read_yaml(path).data:
         check_target(model)
-        potentials.fit(path, data, model, overrides or ())
+        potentials.fit(path, data or (), model, overrides or ())
         return
-    if data is None:
+    if not data:
         raise ConfigError("give --data FILE, the labelled structures to learn from")
     chosen = [f"properties=[{', '.join(properties)}]"] if properties else []
     settings: FitConfig = load_settings(path, FitConfig, [*(overrides or ()), *chosen])
     check_target(model)
-    result = fit_surrogate(settings, read_structures(data))
+    result = fit_surrogate(settings, [atoms for file in data for atoms in read_structures(file)])
     save_surrogate(result.surrogate, model)
     if result.unusable:
         notes().print(

@@ -28,7 +28,7 @@ from ..rows import put_failure
 from .console import notes, output
 
 
-def fit(config_path: Path, data: Path | None, model: Path, overrides: Sequence[str]) -> None:
+def fit(config_path: Path, data: Sequence[Path], model: Path, overrides: Sequence[str]) -> None:
     """Fit a potential, showing how far it is; the training goes on where a killed one of the same command was."""
     config: PotentialFitConfig = load_settings(config_path, PotentialFitConfig, overrides)
     checkpoint = model.with_name(f"{model.name}.checkpoint")
