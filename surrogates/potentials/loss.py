@@ -103,16 +103,17 @@ class RmseLossSettings(_LossSettings):
     """Sum of root mean square errors, Eq. 34 of the TensorAlloy ML-EAM paper, with a virial term beside it.
 
     ``energy * RMSE(E / N) + force * RMSE(F) + virial * RMSE(V / N)``: energy and virial per atom (eV), force components
-    in eV/Å. Large errors weigh as much as small ones, so no term has to be scaled by hand while the others shrink.
+    in eV/Å. The paper writes total energies; per atom, cells of different size count alike, and the weight of the
+    energy takes the place of the number of atoms.
     """
 
     kind: Literal["rmse"] = "rmse"
-    energy: float = Field(default=1.0, ge=0.0)
-    """Weight of the energy per atom."""
+    energy: float = Field(default=10.0, ge=0.0)
+    """Weight of the energy per atom; the paper's total energies are about 50 to 100."""
     force: float = Field(default=1.0, ge=0.0)
     """Weight of the force components, χ_f of the paper."""
     virial: float = Field(default=0.1, ge=0.0)
-    """Weight of the virial per atom (volume times stress, divided by the number of atoms)."""
+    """Weight of the virial per atom (volume times stress, divided by the number of atoms); the paper has none."""
 
     def prefactors(self, rate_ratio: float) -> tuple[float, float, float]:
         """Weights of (energy, force, virial); they do not depend on the learning rate."""

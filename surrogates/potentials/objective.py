@@ -6,7 +6,7 @@ Sums over the data are accumulated batch by batch, so memory is bounded by the l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -119,7 +119,12 @@ class Objective:
         return Value(data + sum(terms.values()), data, _roots(means), terms)
 
     def gradient(
-        self, parts: Collection[LabelledBatch], prefactors: Weights3, *, rms: Weights3 | None = None
+        self,
+        parts: Collection[LabelledBatch],
+        prefactors: Weights3,
+        *,
+        rms: Weights3 | None = None,
+        with_constraints: bool = True,
     ) -> tuple[Value, Tensor]:
         """The loss and its gradient ``[n_parameters]`` by the present parameters.
 
@@ -130,6 +135,7 @@ class Objective:
             parts: batches whose frames make up the loss.
             prefactors: weights of energy, force and virial.
             rms: :attr:`Value.rms` of the present parameters on these parts, if known.
+            with_constraints: whether the constraints belong to it.
         """
         if len(parts) == 1 and rms is None:
             (part,) = parts
@@ -144,24 +150,51 @@ class Objective:
             for part in parts:
                 energy, force, virial = _divided(self._sums(part), counts)
                 gradient += self._backward(slopes[0] * energy + slopes[1] * force + slopes[2] * virial)
+        amount = float(data.detach())
+        losses: Mapping[str, float] = {}
+        if with_constraints:
+            losses, slopes_by_constraints, _ = self.constraint_terms()
+            gradient = gradient + slopes_by_constraints
+        return Value(amount + sum(losses.values()), amount, _roots(means), losses), gradient
+
+    def constraint_terms(self, *, with_curvature: bool = False) -> tuple[Mapping[str, float], Tensor, Tensor]:
+        """The constraints' losses by name, the gradient of their sum, and its Gauss-Newton matrix (zeros if unwanted).
+
+        Where a constraint offers ``residuals(model)``, its loss may be any function of their norm: the slope of that
+        function comes from the gradients of both. Otherwise the loss is taken for one squared residual.
+        """
         losses = {}
+        gradient = torch.zeros_like(self.parameters())
+        matrix = gradient.new_zeros(len(gradient), len(gradient))
         for constraint in self.constraints:
             loss = constraint.loss(self.model)
             losses[constraint.name] = float(loss.detach())
-            gradient += self._backward(loss)
-        amount = float(data.detach())
-        return Value(amount + sum(losses.values()), amount, _roots(means), losses), gradient
+            slopes = self._backward(loss)
+            gradient += slopes
+            if with_curvature:
+                matrix += self._constraint_curvature(constraint, losses[constraint.name], slopes)
+        return losses, gradient, matrix
 
-    def curvature(self, parts: Collection[LabelledBatch], at: Value, prefactors: Weights3, max_bytes: int) -> Tensor:
-        """Gauss-Newton matrix ``[n_parameters, n_parameters]`` of the loss.
+    def curvature(
+        self,
+        parts: Collection[LabelledBatch],
+        at: Value,
+        prefactors: Weights3,
+        max_bytes: int,
+        *,
+        singles: Iterable[LabelledBatch] = (),
+    ) -> Tensor:
+        """Gauss-Newton matrix ``[n_parameters, n_parameters]`` of the loss of the data.
 
         For ``rmse`` it belongs to the sum of weighted squares that touches the loss from above at the present
         parameters, so that its steps go down.
 
         Args:
-            parts: the frames it is estimated from; may be fewer than those of the loss.
+            parts: the frames that the terms of forces and virials are estimated from; may be fewer than those of the
+                loss, since each has hundreds of components.
             at: value of the loss at the present parameters.
             max_bytes: bounds the directions that are differentiated at once.
+            singles: batches of one frame, from which the term of energies is taken; from ``parts`` if there are none.
         """
         slopes = self.settings.slopes((at.rms[0] ** 2, at.rms[1] ** 2, at.rms[2] ** 2), prefactors)
         start = self.parameters().new_zeros(self.n_parameters, self.n_parameters)
@@ -171,12 +204,16 @@ class Objective:
             for k, jacobian in enumerate(self.jacobian(part, max_bytes)):
                 squares[k] += jacobian.T @ jacobian
                 counts[k] += part.labels.counts[k]
+        for k, single in enumerate(singles):
+            if k == 0:
+                squares[0], counts[0] = start.clone(), 0
+            row = self._energy_slopes(single)
+            squares[0] += torch.outer(row, row)
+            counts[0] += 1
         matrix = start
         for slope, n, square in zip(slopes, counts, squares, strict=True):
             if slope > 0.0 and n > 0:
                 matrix = matrix + (2.0 * slope / n) * square
-        for constraint in self.constraints:
-            matrix = matrix + self._constraint_curvature(constraint)
         return matrix
 
     def jacobian(self, part: LabelledBatch, max_bytes: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -202,18 +239,17 @@ class Objective:
             energy, force, virial = torch.func.vmap(along, chunk_size=chunk)(directions)
         return energy.T, force.T, virial.T
 
-    def _constraint_curvature(self, constraint: Constraint) -> Tensor:
-        """Gauss-Newton matrix of a constraint.
+    def _energy_slopes(self, single: LabelledBatch) -> Tensor:
+        """Derivatives of the energy residual of one frame, by reverse mode: one pass for all parameters."""
+        batch = single.batch
+        zeros = batch.vectors.new_zeros(len(batch.types), 3), batch.vectors.new_zeros(1, 3, 3)
+        output = ModelOutput(self.model.energies(batch), *zeros)
+        return self._backward(self.settings.residuals(output, single)[0].sum())
 
-        Where it offers ``residuals(model)``, its loss may be any function of their norm: the slope of that function
-        comes from the gradients of both. Otherwise the loss is taken for one squared residual.
-        """
-        loss = constraint.loss(self.model)
-        gradient = self._backward(loss)
+    def _constraint_curvature(self, constraint: Constraint, loss: float, gradient: Tensor) -> Tensor:
         residuals_of: Callable[[PotentialModel], Tensor] | None = getattr(constraint, "residuals", None)
         if residuals_of is None:
-            amount = float(loss.detach())
-            scale = 0.5 / amount if amount > _NEGLIGIBLE else 0.0
+            scale = 0.5 / loss if loss > _NEGLIGIBLE else 0.0
             return scale * torch.outer(gradient, gradient)
         residuals = residuals_of(self.model).reshape(-1)
         rows = torch.stack([self._backward(residual, keep=True) for residual in residuals])

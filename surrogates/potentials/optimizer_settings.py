@@ -53,21 +53,30 @@ class LbfgsSettings(Settings):
 
 
 class GaussNewtonSettings(Settings):
-    """Gauss-Newton steps with Levenberg-Marquardt damping, for models with few parameters.
+    """Gauss-Newton steps with Levenberg-Marquardt damping on all frames, for models with few parameters.
 
-    The loss and its gradient are those of all frames; only the curvature, which costs as much as many gradients, may
-    be estimated from a part of them.
+    The curvature costs as much as hundreds of gradients, so it is computed now and then, the terms of forces and
+    virials from a part of the frames, and follows the gradients in between.
     """
 
     kind: Literal["gauss_newton"] = "gauss_newton"
-    curvature_frames: int | None = Field(default=40, ge=1)
-    """Number of frames that the curvature is estimated from, drawn anew for each step; all where it is unset."""
+    refresh_steps: int | None = Field(default=None, ge=1)
+    """Number of steps between two computations of the curvature; between them it follows the gradients (BFGS). By
+    default as many as cost about as much as the curvature, 15 at most. A curvature that foresees badly is computed anew
+    at once, that of constraints always."""
+    curvature_frames: int | None = Field(default=60, ge=1)
+    """Number of frames, drawn anew each time, from which the curvature of the terms of forces and virials is estimated;
+    all where it is unset. Energies take all frames."""
     damping: float = Field(default=1e-3, gt=0.0)
     """First damping, relative to the diagonal of the curvature."""
+    floor: float = Field(default=1e-5, ge=0.0)
+    """Smallest damping of each parameter, relative to the mean of the curvature's diagonal: keeps those that the data
+    says next to nothing about from running away."""
     max_trials: int = Field(default=8, ge=1)
     """Largest number of dampings tried in one step."""
     tolerance: float = Field(default=1e-4, ge=0.0)
-    """Training ends when a step lowers the loss by less than this share of it, several times in a row."""
+    """Training ends when steps with a new curvature lower the loss by less than this share of it, several times in a
+    row."""
 
     @property
     def is_full_batch(self) -> bool:

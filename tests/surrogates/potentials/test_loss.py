@@ -163,6 +163,23 @@ def test_jacobian_in_forward_mode_against_backward(kind: type[MorseModel]) -> No
             torch.testing.assert_close(rows[k], torch.cat([slope.reshape(-1) for slope in slopes]))
 
 
+@pytest.mark.parametrize("settings", ANY_LOSS)
+def test_curvature_from_single_frames_for_energies(settings: RmseLossSettings | SquaredLossSettings) -> None:
+    """Forward mode over a batch and reverse mode over its frames agree on the term of the energies."""
+    data = LabelledFrames(labelled_frames(5), ("Cu",), 5.0)
+    objective = Objective(start_model(), (), settings)
+    prefactors = settings.prefactors(0.0)
+    batches = [data.batch([0, 1, 2]), data.batch([3, 4])]
+    value, _ = objective.gradient(batches, prefactors)
+    together = objective.curvature(batches, value, prefactors, 2**20)
+    singles = [data.batch([k]) for k in range(5)]
+    torch.testing.assert_close(
+        objective.curvature(batches, value, prefactors, 2**20, singles=singles), together, rtol=1e-9, atol=1e-12
+    )
+    fewer = objective.curvature(batches[:1], value, prefactors, 2**20, singles=singles)
+    assert not torch.allclose(fewer, together, rtol=1e-3)
+
+
 class Target:
     """A constraint on two numbers of the model, as a norm or its square."""
 
@@ -193,7 +210,9 @@ def test_curvature_of_a_constraint_follows_its_loss(power: float) -> None:
         target = Target(power, has_residuals=has_residuals)
         objective = Objective(model, (target,), settings)
         value, gradient = objective.gradient(part, settings.prefactors(0.0))
-        found[has_residuals] = objective.curvature(part, value, settings.prefactors(0.0), 2**20)
+        losses, slopes, found[has_residuals] = objective.constraint_terms(with_curvature=True)
+        assert losses == {"target": pytest.approx(value.loss)}
+        torch.testing.assert_close(slopes, gradient)
     residuals = Target(power, has_residuals=True)._residuals(model)
     jacobian = torch.zeros(2, 4, dtype=torch.float64)
     jacobian[0, 0], jacobian[1, 1] = 2.0, 2.0 * float(model.shape[0].detach())
