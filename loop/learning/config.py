@@ -67,7 +67,7 @@ class LearningConfig(Settings):
     system: SystemSettings
     """Elements, lattices, cells and compositions that exploration starts from."""
     oracle: OracleSettings
-    """What labels structures with energy, forces and stress: `single_point`."""
+    """What labels structures with energy, forces and stress: `single_point`, or `espresso`."""
     potential: ModelSettings
     """The potential that learns."""
     training: TrainingSettings = TrainingSettings()
@@ -139,7 +139,7 @@ def load_learning_config(path: Path, overrides: Sequence[str] = ()) -> LearningC
     if lacking:
         raise ConfigError(
             f"{path}: oracle: a potential learns from energies, forces and stresses, and the oracle "
-            f"{config.oracle.kind} gives no {', '.join(lacking)}; use kind: single_point"
+            f"{config.oracle.kind} gives no {', '.join(lacking)}; use kind: single_point or espresso"
         )
     model = config.potential.build(config.system.elements)
     for constraint in config.constraints:

@@ -109,9 +109,10 @@ def learn(
     _check_folder(config, run_dir)
     lock = RunLock(run_dir)
     try:
-        write_bytes(run_dir / CONFIG_NAME, config.model_dump_json(indent=2).encode())
         with GracefulStop() as signals:
             session = _Session(config, run_dir, signals, on_progress or _silent, on_round)
+            # only now that all files are read: a folder keeps the configuration that it was begun with
+            write_bytes(run_dir / CONFIG_NAME, config.model_dump_json(indent=2).encode())
             try:
                 end = session.run()
                 if end.exit_code == 0:
@@ -289,10 +290,7 @@ class _Session:
     def _committee(self, index: int, folder: RoundFolder) -> Committee:
         """Train the members, or read what was trained before a kill."""
         if folder.committee.exists():
-            known = load_potential(folder.committee)
-            if not isinstance(known, Committee):
-                raise RunDirectoryError(f"{folder.committee} holds no committee; remove the folder of its round")
-            return known
+            return _read_committee(folder.committee)
         began = time.monotonic()
         n_members = self.config.committee.n_members
 
@@ -301,7 +299,9 @@ class _Session:
             self.on_progress(index, "training", detail)
             return self.signals.received is None
 
-        committee = train_committee(self.config, self.frames, index, on_step)
+        earlier = RoundFolder(self.run_dir, index - 1).committee
+        before = _read_committee(earlier) if earlier.exists() else None
+        committee = train_committee(self.config, self.frames, index, on_step, before)
         self._note(folder, "training", began)
         if committee is None:
             self._check_signals()
@@ -459,6 +459,13 @@ class _Session:
         """Add to the time of a stage, which several sessions may take."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - began
         folder.write_seconds(self.seconds)
+
+
+def _read_committee(path: Path) -> Committee:
+    known = load_potential(path)
+    if not isinstance(known, Committee):
+        raise RunDirectoryError(f"{path} holds no committee; remove the folder of its round")
+    return known
 
 
 def _facts_of(path: Path) -> tuple[int, Sequence[str]]:

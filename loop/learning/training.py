@@ -18,7 +18,11 @@ from .config import LearningConfig
 
 
 def train_committee(
-    config: LearningConfig, frames: Sequence[Frame], index: int, on_step: Callable[[int, int], bool]
+    config: LearningConfig,
+    frames: Sequence[Frame],
+    index: int,
+    on_step: Callable[[int, int], bool],
+    before: Committee | None = None,
 ) -> Committee | None:
     """Train the committee of a round.
 
@@ -27,6 +31,7 @@ def train_committee(
             of them, each of the others from a random share.
         index: of the round; seeds derive from it.
         on_step: called with a member, from 0, and its step; ``False`` ends the training.
+        before: the committee of the round before, whose weights each member starts from, near the end of the descent.
 
     Returns:
         The committee, ``None`` where ``on_step`` has ended its training. Its potentials give energies as the oracle
@@ -55,13 +60,16 @@ def train_committee(
             return not was_ended
 
         model = config.potential.build(elements)
+        earlier = before.members[which] if before is not None else None
+        if isinstance(earlier, TorchPotential):
+            model.load_state_dict(earlier.model.state_dict())
         result = train_in_stages(
             model,
             learnt,
             (),
             constraints,
             config.training,
-            warm_up_epochs=config.warm_up_epochs,
+            warm_up_epochs=config.warm_up_epochs if earlier is None else 0,
             seed=seed,
             report=report,
         )
