@@ -155,13 +155,13 @@ def test_an_oracle_that_labels_nothing_is_told_with_its_reason(tmp_path: Path, m
 
 
 def test_reference_energies_leave_no_trace_in_the_result(tmp_path: Path) -> None:
-    learn(_tiny(energy_reference={"Al": 100.0}, initial={"n_structures": 4}), tmp_path)
+    config = _tiny(energy_reference={"Al": 1.0}, initial={"n_structures": 4}, training={"max_epochs": 10})
+    learn(config, tmp_path)
     potential = load_potential(tmp_path / POTENTIAL_NAME)
-    assert potential.spec.reference_energies_ev == {"Al": 100.0}
-    (row,) = read_structures(RoundFolder(tmp_path, 0).labelled)[:1]
-    (found,) = potential.evaluate([row])
-    # the model starts near cohesive energies and has learnt for one epoch from ones that are 100 eV lower
-    assert found.energy_ev / len(row) == pytest.approx(row.info["energy_ev"] / len(row), abs=40.0)
+    assert potential.spec.reference_energies_ev == {"Al": 1.0}
+    rows = read_structures(RoundFolder(tmp_path, 0).labelled)
+    for row, found in zip(rows, potential.evaluate(rows), strict=True):
+        assert found.energy_ev / len(row) == pytest.approx(row.info["energy_ev"] / len(row), abs=0.3)
 
 
 def test_data_of_the_user_is_learnt_from_and_its_tests_are_not(tmp_path: Path) -> None:
