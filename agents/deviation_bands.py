@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ..structures.settings import Settings
 
@@ -35,6 +35,15 @@ class BandSettings(Settings):
     max_failed_share: float = Field(default=0.25, ge=0.0, le=1.0)
     """Share of a batch that may be filled with failed structures, the least deviating first, when there are too few
     candidates: early on they are all there is."""
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> BandSettings:
+        if self.target_force_error_ev_ang >= self.failed_force_error_ev_ang:
+            raise ValueError(
+                f"target_force_error_ev_ang ({self.target_force_error_ev_ang:g}) must be below "
+                f"failed_force_error_ev_ang ({self.failed_force_error_ev_ang:g}): candidates lie between them"
+            )
+        return self
 
 
 @dataclass(frozen=True)

@@ -12,23 +12,22 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ...errors import ConfigError
+from ...oracles.lammps_engine import LammpsEngine
+from ...oracles.potentials import LammpsPotential
 from ...oracles.validation.base import Bench
 from ...oracles.validation.record import Entry, PotentialIdentity, ValidationRecord, read_record
 from ...oracles.validation.settings import ValidationSettings
 from ...oracles.validation.suite import Progress, Task, run_suite, tasks_of
 from ...structures.files import read_structures
-from ...surrogates.eam.parameters import published_names
+from ...surrogates.potentials.native import force_field_of
 from ..campaign import EXIT_FAILURES
 from ..config import load_settings
-from ..potential_choice import ZJW04, open_potential
-from ..potential_source import POTENTIAL_HELP
+from ..potential_choice import POTENTIAL_HELP, find_potential
 from ..report.validation import comparison_rows, write_validation_report
 from ..store.lock import RunLock
 from ..texts import duration_text
 from .arguments import SetOption, find_config
 from .console import notes, output
-
-_TABLES_FOLDER = "tables"
 
 
 def assess(
@@ -41,7 +40,7 @@ def assess(
             "--potential",
             "-p",
             metavar="POTENTIAL",
-            help=f"{POTENTIAL_HELP} Or published parameters: {', '.join((ZJW04, *published_names()))}.",
+            help=POTENTIAL_HELP,
         ),
     ],
     folder: Annotated[
@@ -70,15 +69,18 @@ def assess(
     others = [_read(other) for other in beside or ()]
     kinds = [kind.strip() for kind in only.split(",") if kind.strip()]
     folder.mkdir(parents=True, exist_ok=True)
-    opened = open_potential(potential, _elements(settings), folder / _TABLES_FOLDER)
-    identity = PotentialIdentity(opened.label, opened.fingerprint, opened.elements)
-    tasks = tasks_of(settings, opened.fingerprint, kinds)
+    found = find_potential(potential, _elements(settings))
+    identity = PotentialIdentity(found.label, found.fingerprint, found.elements)
+    tasks = tasks_of(settings, found.fingerprint, kinds)
     lock = RunLock(folder)
     console = notes()
     try:
-        with ProgressBar(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-        ) as bar:
+        with (
+            force_field_of(found.potential) as force_field,
+            ProgressBar(
+                SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+            ) as bar,
+        ):
             line = bar.add_task("")
 
             def tell(progress: Progress) -> None:
@@ -88,12 +90,16 @@ def assess(
                 elif progress.is_new:
                     console.print(_line(progress.task, progress.entry), markup=False)
 
-            bench = Bench(opened.engine, opened.lammps, folder)
-            record = run_suite(tasks, identity, bench, retry_failed=retry_failed, on_progress=tell)
+            native = force_field if isinstance(force_field, LammpsPotential) else None
+            engine = LammpsEngine(force_field) if isinstance(force_field, LammpsPotential) else force_field
+            try:
+                bench = Bench(engine, native, folder)
+                record = run_suite(tasks, identity, bench, retry_failed=retry_failed, on_progress=tell)
+            finally:
+                engine.close()
     finally:
-        opened.engine.close()
         lock.release()
-    everything = [task.key for task in tasks_of(settings, opened.fingerprint)]
+    everything = [task.key for task in tasks_of(settings, found.fingerprint)]
     report = folder / "report.html"
     write_validation_report(settings, record, everything, report, others)
     entries = record.selected([task.key for task in tasks])

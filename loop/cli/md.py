@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,12 +23,11 @@ from ...oracles.molecular_dynamics import MolecularDynamics
 from ...oracles.potentials import LammpsPotential
 from ...oracles.trajectory import Trajectory, TrajectoryFile, check_trajectory_name
 from ...structures.files import read_structures
-from ...surrogates.model_file import dump_state
 from ...surrogates.potentials.base import Potential
 from ...surrogates.potentials.engine import PotentialEngine
 from ...surrogates.potentials.native import force_field_of
 from ..config import validate_settings
-from ..potential_source import POTENTIAL_HELP, find_potential
+from ..potential_choice import POTENTIAL_HELP, FoundPotential, find_potential
 from ..signals import GracefulStop
 from ..yaml_source import YamlSource, read_yaml
 from .arguments import SetOption
@@ -100,7 +98,6 @@ def md(
         "seed": seed,
     }
     settings = _settings(settings_file, {k: v for k, v in given.items() if v is not None}, overrides or ())
-    found = find_potential(potential)
     check_target(target)
     state_path = target.with_name(f"{target.name}.state")
     start: Atoms | MdState
@@ -108,10 +105,12 @@ def md(
     if resume:
         start, n_bytes = MdState.load(state_path)
     else:
-        start = read_structures(structure)[-1].repeat(repeat)
+        start = _repeated(read_structures(structure)[-1], repeat)
+    found = find_potential(potential, sorted(set(Atoms(numbers=start.numbers).symbols)))
+    if not resume:
         state_path.unlink(missing_ok=True)
     with _force_field(found, external) as runnable:
-        energy_shift_ev = _reference_energy(found, start.numbers) if runnable.is_without_references else 0.0
+        energy_shift_ev = _reference_energy(found.potential, start.numbers) if runnable.is_without_references else 0.0
         dynamics = MolecularDynamics(runnable.force_field, settings, fingerprint=runnable.fingerprint)
         file = TrajectoryFile(target, n_bytes)
         run = _Run(dynamics, start, file, state_path, energy_shift_ev)
@@ -133,24 +132,27 @@ class _Runnable:
 
 
 @contextmanager
-def _force_field(found: LammpsPotential | Potential, is_external: bool) -> Iterator[_Runnable]:
-    if isinstance(found, LammpsPotential):
-        if not is_external:
-            yield _Runnable(found, found.fingerprint, False)
-            return
-        engine: ForceEngine = LammpsEngine(found)
-        fingerprint = f"external {found.fingerprint}"
+def _force_field(found: FoundPotential, is_external: bool) -> Iterator[_Runnable]:
+    if not is_external:
+        with force_field_of(found.potential) as force_field:
+            is_exported = isinstance(force_field, LammpsPotential) and force_field is not found.potential
+            yield _Runnable(force_field, found.fingerprint, is_exported)
+        return
+    engine: ForceEngine
+    if isinstance(found.potential, LammpsPotential):
+        engine, fingerprint = LammpsEngine(found.potential), f"external {found.fingerprint}"
     else:
-        fingerprint = hashlib.blake2b(dump_state(found.state()), digest_size=16).hexdigest()
-        if not is_external:
-            with force_field_of(found) as force_field:
-                yield _Runnable(force_field, fingerprint, isinstance(force_field, LammpsPotential))
-            return
-        engine = PotentialEngine(found)
+        engine, fingerprint = PotentialEngine(found.potential), found.fingerprint
     try:
         yield _Runnable(engine, fingerprint, False)
     finally:
         engine.close()
+
+
+def _repeated(atoms: Atoms, repeat: tuple[int, int, int]) -> Atoms:
+    if min(repeat) < 1:
+        raise ConfigError(f"--repeat takes three counts of at least 1, got {' '.join(map(str, repeat))}")
+    return atoms.repeat(repeat)
 
 
 def _reference_energy(found: LammpsPotential | Potential, numbers: np.ndarray) -> float:

@@ -66,6 +66,8 @@ def fit(
     """
     path = find_config(config)
     if "potential" in read_yaml(path).data:
+        if properties:
+            raise ConfigError("a potential learns energies, forces and stresses; leave --property out")
         check_target(model)
         potentials.fit(path, data or (), model, overrides or ())
         return

@@ -13,7 +13,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ...generators.base import Failure
-from ...oracles.base import FailureKind
+from ...oracles.base import FailureKind, OracleError
+from ...oracles.structure_guard import check_geometry
 from ...structures.files import read_structures, write_structures
 from ...surrogates.base import Metrics, SurrogateError
 from ...surrogates.potentials.base import Potential
@@ -63,18 +64,15 @@ def predict(potential: Potential, structures: Path, target: Path) -> None:
     """Predict energies, forces and stresses; where they are known, print the errors."""
     rows = read_structures(structures)
     usable: list[int] = []
-    known = set(potential.spec.elements)
+    reason = ""
     for index, atoms in enumerate(rows):
-        others = sorted(set(atoms.symbols.species()) - known)
-        if others:
-            reason = f"it holds {', '.join(others)}; the potential knows {', '.join(potential.spec.elements)}"
-            put_failure(atoms, Failure(FailureKind.BAD_STRUCTURE, reason))
+        if reason_here := _reason_against(atoms, potential.spec.elements):
+            put_failure(atoms, Failure(FailureKind.BAD_STRUCTURE, reason_here))
+            reason = reason or reason_here
         else:
             usable.append(index)
     if not usable:
-        raise SurrogateError(
-            f"none of the {len(rows)} rows can be predicted: the potential knows {', '.join(potential.spec.elements)}"
-        )
+        raise SurrogateError(f"none of the {len(rows)} rows can be predicted; of the first one: {reason}")
     found = potential.evaluate([rows[index] for index in usable])
     labels = FrameFileSettings(path=str(structures), has_forces=False)
     tally: dict[str, list[np.ndarray]] = {"energy": [], "force": [], "stress": []}
@@ -83,7 +81,8 @@ def predict(potential: Potential, structures: Path, target: Path) -> None:
         _tally(tally, atoms, labels, value.energy_ev, value.forces, value.stress)
         atoms.info["predicted_energy_ev"] = value.energy_ev
         atoms.info["predicted_energy_ev_per_atom"] = value.energy_ev / len(atoms)
-        atoms.info["predicted_stress_ev_ang3"] = full_3x3_to_voigt_6_stress(value.stress)
+        if np.isfinite(value.stress).all():
+            atoms.info["predicted_stress_ev_ang3"] = full_3x3_to_voigt_6_stress(value.stress)
         atoms.arrays["predicted_forces_ev_ang"] = value.forces
     write_structures(target, rows)
     console = output()
@@ -91,10 +90,23 @@ def predict(potential: Potential, structures: Path, target: Path) -> None:
         console.print(_prediction_errors(structures.name, tally))
     else:
         notes().print("no row holds an energy, so there are no errors to print", markup=False)
-    left_out = f"; {len(rows) - len(usable)} rows of other elements left out" if len(usable) < len(rows) else ""
+    n_others = len(rows) - len(usable)
+    left_out = f"; {n_others} cannot be predicted, see their failure_message" if n_others else ""
     console.print(
         f"wrote {target}: {len(usable)} rows with predicted energy, forces and stress{left_out}", markup=False
     )
+
+
+def _reason_against(atoms: Atoms, known: Sequence[str]) -> str:
+    """Why a potential of these elements cannot evaluate a structure; empty if it can."""
+    if others := sorted(set(atoms.symbols.species()) - set(known)):
+        return f"it holds {', '.join(others)}; the potential knows {', '.join(known)}"
+    try:
+        if atoms.pbc.any():  # neighbours in a collapsed cell would fill the memory
+            check_geometry(atoms.positions, atoms.cell.array)
+    except OracleError as error:
+        return str(error)
+    return ""
 
 
 def error_table(errors: Mapping[str, ErrorTable]) -> Table:
@@ -161,7 +173,7 @@ def _tally(
     tally["energy"].append(np.array([energy_ev - frame.energy_ev]) / len(atoms) * 1000.0)
     if frame.forces is not None:
         tally["force"].append((forces - frame.forces).ravel())
-    if frame.stress is not None:
+    if frame.stress is not None and np.isfinite(stress).all():
         tally["stress"].append((stress - frame.stress).ravel() / GPa)
 
 

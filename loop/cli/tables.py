@@ -12,8 +12,10 @@ from ...surrogates.potentials.base import Potential
 from ...surrogates.potentials.native import native_suffix, write_native
 from ...surrogates.potentials.settings import load_potential
 from ...surrogates.potentials.torch_potential import TorchPotential
+from ..report.build import write_page
 from ..report.potential_card import potential_card
 from .console import output
+from .writing import check_target
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file of a potential, from `fit`.")]
 
@@ -36,6 +38,7 @@ def tabulate(
     if suffix is None:
         raise ConfigError(f"{model} is of kind {potential.spec.kind}, which has no tables; run it with `alloysmith md`")
     path = target or model.with_name(f"{''.join(potential.spec.elements)}{suffix}")
+    check_target(path)
     native = write_native(potential, path)
     console = output()
     console.print(f"wrote {path}; in LAMMPS:", markup=False)
@@ -64,5 +67,6 @@ def card(
             f"{model} is of kind {potential.spec.kind}, which has no card of its own; name a single potential"
         )
     path = target or model.with_suffix(".html")
-    path.write_text(potential_card(potential, model.stem), encoding="utf-8")
+    check_target(path)
+    write_page(potential_card(potential, model.stem), path)
     output().print(f"wrote {path}", markup=False)

@@ -49,7 +49,7 @@ class Potential(Protocol):
     def spec(self) -> PotentialSpec: ...
 
     def evaluate(self, structures: Sequence[Atoms]) -> list[Evaluation]:
-        """Energies, forces and stresses.
+        """Energies, forces and stresses; NaN for the stress of a structure that has no cell.
 
         Raises:
             SurrogateError: an element the potential does not know, or coordinates that are not finite.

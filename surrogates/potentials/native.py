@@ -59,9 +59,12 @@ def write_native(potential: Potential, path: Path, *, comment: str = "") -> Lamm
 
 
 @contextmanager
-def force_field_of(potential: Potential) -> Iterator[LammpsPotential | ForceEngine]:
-    """The fastest way to run a potential in LAMMPS: natively, from a file that lives as long as the context; else
-    through its own evaluation."""
+def force_field_of(potential: LammpsPotential | Potential) -> Iterator[LammpsPotential | ForceEngine]:
+    """The fastest way to run a potential in LAMMPS: natively, where need be from a file that lives as long as the
+    context; else through its own evaluation."""
+    if isinstance(potential, LammpsPotential):
+        yield potential
+        return
     suffix = native_suffix(potential)
     if suffix is None:
         engine = PotentialEngine(potential)

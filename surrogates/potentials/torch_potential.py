@@ -59,7 +59,8 @@ class TorchPotential:
             with torch.no_grad():
                 output = self.model(batch)
             energies = output.energies.double().cpu().numpy()
-            stresses = (output.virials / batch.volumes[:, None, None]).double().cpu().numpy()
+            volumes = torch.where(batch.volumes > 0.0, batch.volumes, torch.nan)  # molecules have no stress
+            stresses = (output.virials / volumes[:, None, None]).double().cpu().numpy()
             forces = np.split(output.forces.double().cpu().numpy(), np.cumsum([len(g.types) for g in members])[:-1])
             for k, graph in enumerate(members):
                 reference = float(references[graph.types].sum())

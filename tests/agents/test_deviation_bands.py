@@ -41,3 +41,8 @@ def test_candidates_come_first_and_the_mildest_failed_fill_up() -> None:
     assert list(eligible(SETTINGS, bands, deviations, 4)) == [2, 4, 3]  # a quarter of four may be failed ones
     generous = SETTINGS.model_copy(update={"max_failed_share": 1.0})
     assert list(eligible(generous, bands, deviations, 4)) == [2, 4, 3, 5]
+
+
+def test_bounds_that_leave_no_candidates_are_refused() -> None:
+    with pytest.raises(ValueError, match="candidates lie between them"):
+        BandSettings(target_force_error_ev_ang=0.2, failed_force_error_ev_ang=0.2)

@@ -68,7 +68,7 @@ def test_every_source_of_a_potential(alloysmith: CommandLine, crystal: Path, mod
     shutil.copy(wheel_folder() / POTENTIAL, tmp_path / "mine.eam.alloy")
     (tmp_path / "p.yaml").write_text("kind: files\npair_style: eam/alloy\npair_coeff: ['* * mine.eam.alloy Cu']\n")
     energies = []
-    for source in (POTENTIAL, tmp_path / "mine.eam.alloy", tmp_path / "p.yaml", model):
+    for source in (POTENTIAL, tmp_path / "mine.eam.alloy", tmp_path / "p.yaml", model, "zjw04"):
         for route in ((), ("--external",)):
             out = tmp_path / "out.extxyz"
             arguments = ("md", source, crystal, "--repeat", 3, 3, 3, "--steps", 20, "--stride", 10, "-o", out)
@@ -78,6 +78,7 @@ def test_every_source_of_a_potential(alloysmith: CommandLine, crystal: Path, mod
     assert np.ptp(energies[:6], axis=0) == pytest.approx(np.zeros(3), abs=1e-8)
     assert energies[6] == pytest.approx(energies[7], abs=27 * 1e-5)  # a table against the model, references included
     assert energies[7][0] < 27 * (-1.5 - 3.0)
+    assert energies[8] == pytest.approx(energies[9], abs=27 * 1e-5)
 
 
 def test_an_explosion_ends_with_status_1_and_keeps_what_was_sane(
@@ -102,6 +103,8 @@ def test_an_explosion_ends_with_status_1_and_keeps_what_was_sane(
         (("none/mine.adp", "cu.extxyz", "-o", "out.extxyz"), "no potential file"),
         (("cu.extxyz", "cu.extxyz", "-o", "out.extxyz"), "pair_style"),
         (("none.safetensors", "cu.extxyz", "-o", "out.extxyz"), "no model file"),
+        (("zjw4", "cu.extxyz", "-o", "out.extxyz"), "did you mean zjw04"),
+        ((POTENTIAL, "cu.extxyz", "-o", "out.extxyz", "--repeat", 0, 1, 1), "at least 1"),
         ((POTENTIAL, "none.extxyz", "-o", "out.extxyz"), "no such file"),
         ((POTENTIAL, "cu.extxyz", "-o", "out.extxyz"), "one atom"),
         ((POTENTIAL, "cu.extxyz", "-o", "out.extxyz", "--resume"), "no state"),

@@ -13,7 +13,7 @@ from alloysmith.structures.files import read_structures, write_structures
 from alloysmith.structures.settings import SystemSettings
 from alloysmith.surrogates.eam.settings import EamSettings
 from alloysmith.surrogates.potentials.base import PotentialSpec
-from alloysmith.surrogates.potentials.settings import load_potential
+from alloysmith.surrogates.potentials.settings import load_potential, save_potential
 from alloysmith.surrogates.potentials.torch_potential import TorchPotential
 from alloysmith.tests.cli.toy import CommandLine
 from ase import Atoms
@@ -119,6 +119,36 @@ def test_unknown_elements_are_left_out_of_predictions(alloysmith: CommandLine, f
     assert first.info["failure"] == "bad_structure"
     assert "Zn" in first.info["failure_message"]
     assert "predicted_energy_ev" in second.info
+
+
+def test_what_a_potential_cannot_tell_is_left_out(alloysmith: CommandLine, tmp_path: Path) -> None:
+    model = EamSettings().build(("Cu",))
+    spec = PotentialSpec("eam", ("Cu",), model.cutoff_ang)
+    save_potential(TorchPotential(spec, model), tmp_path / "cu.safetensors")
+    dimer = Atoms("Cu2", positions=[(0.0, 0.0, 0.0), (0.0, 0.0, 2.2)])
+    collapsed = Atoms("Cu", cell=[0.1, 0.1, 0.1], pbc=True)
+    write_structures(tmp_path / "odd.extxyz", [dimer, collapsed])
+    ended = alloysmith("predict", tmp_path / "cu.safetensors", tmp_path / "odd.extxyz", "-o", tmp_path / "out.extxyz")
+    assert ended.code == 0, ended.err
+    first, second = read_structures(tmp_path / "out.extxyz")
+    assert "predicted_stress_ev_ang3" not in first.info
+    assert np.isfinite(first.info["predicted_energy_ev"])
+    assert "per atom" in second.info["failure_message"]
+
+
+def test_tables_and_cards_make_their_folder(alloysmith: CommandLine, tmp_path: Path) -> None:
+    model = EamSettings().build(("Cu",))
+    save_potential(TorchPotential(PotentialSpec("eam", ("Cu",), model.cutoff_ang), model), tmp_path / "cu.safetensors")
+    table = alloysmith("tabulate", tmp_path / "cu.safetensors", "-o", tmp_path / "new" / "Cu.eam.alloy")
+    assert table.code == 0, table.err
+    folder = alloysmith("card", tmp_path / "cu.safetensors", "-o", tmp_path)
+    assert "is a folder" in folder.err
+
+
+def test_a_potential_learns_no_single_property(alloysmith: CommandLine, folder: Path) -> None:
+    ended = alloysmith("fit", folder / "fit.yaml", "-o", folder / "cu.safetensors", "--property", "energy")
+    assert ended.code == 2
+    assert "leave --property out" in ended.err
 
 
 def test_a_surrogate_has_no_table(alloysmith: CommandLine, tmp_path: Path) -> None:
