@@ -6,19 +6,16 @@ the new one. It has the format of a model file: named arrays with a checksum ove
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from ..base import SurrogateError, SurrogateState
 from ..model_file import dump_state, load_state
-from .frame import Frame
 
 KIND = "training"
 
@@ -87,31 +84,3 @@ def read_checkpoint(path: Path, inputs: Mapping[str, str]) -> Checkpoint:
             f"choose another path, or {advice}"
         )
     return Checkpoint(found, facts, state.arrays)
-
-
-def hash_of(value: Any) -> str:
-    """Hash of a JSON-able value."""
-    return hashlib.blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
-
-
-def hash_of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """Hash of named arrays."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name}\0{array.dtype.str}\0{np.shape(arrays[name])}\0".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def hash_of_frames(frames: Sequence[Frame]) -> str:
-    """Hash of structures and labels, in order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for frame in frames:
-        parts = [frame.atoms.numbers, frame.atoms.positions, frame.atoms.cell.array, frame.atoms.pbc]
-        labels = [np.array(frame.energy_ev), *(x for x in (frame.forces, frame.stress) if x is not None)]
-        head = f"{frame.group}\0{len(frame.atoms)}\0{frame.forces is None}\0{frame.stress is None}\0"
-        digest.update(head.encode())
-        for array in (*parts, *labels):
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

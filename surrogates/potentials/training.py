@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..base import Metrics, Report, SurrogateError
 from .batches import Batches, LabelledFrames
-from .checkpoint import hash_of, hash_of_arrays, hash_of_frames, read_checkpoint, write_checkpoint
+from .checkpoint import read_checkpoint, write_checkpoint
 from .constraint import Constraint
 from .constraints.base import RefreshedConstraint
 from .ema import MovingAverage
@@ -35,8 +35,9 @@ from .objective import Objective, Value
 from .optimizer_settings import AdamSettings, LbfgsSettings
 from .optimizers import Adam, Lbfgs, Optimizer, Step
 from .schedules import PlateauScheduleSettings
-from .training_settings import CONTINUABLE, TrainingSettings
-from .training_state import Snapshot, TrainingState, remembered_by
+from .training_inputs import hashes_of_inputs
+from .training_settings import TrainingSettings
+from .training_state import Clock, Snapshot, TrainingState, remembered_by
 
 StopReason = Literal["converged", "no_improvement", "max_epochs", "max_steps", "max_wall_s", "max_cpu_s", "stopped"]
 """Why a training ended; ``stopped`` is by its report's answer."""
@@ -111,7 +112,7 @@ def train(
     device_before, dtype_before = parameter.device, parameter.dtype
     device, dtype = settings.torch_device(), settings.torch_dtype()
     with _surroundings(settings.n_threads, seed):
-        inputs = _inputs(model, train, validation, settings, seed)
+        inputs = hashes_of_inputs(model, train, validation, settings, seed)
         model.to(device=device, dtype=dtype)
         try:
             run = _Run(model, train, validation, constraints, settings, seed=seed, report=report)
@@ -159,7 +160,7 @@ class _Run:
         self.end: StopReason = "max_epochs" if self.n_steps == by_epochs else "max_steps"
         self.validate_every = settings.validate_every or len(self.steps)
         self.optimizer = self._optimizer()
-        self.clock = _Clock(0.0, 0.0)
+        self.clock = Clock(0.0, 0.0)
         start = self.objective.parameters()
         average = None if settings.ema_decay is None else MovingAverage(start, settings.ema_decay)
         snapshot = Snapshot(start, self.optimizer.state(), average)
@@ -354,7 +355,7 @@ class _Run:
                     f"the checkpoint {path} is of a training with another constraint {name}: its loss was {before:.6g} "
                     f"before the first step and is {loss:.6g} here; give it as it was, or delete the checkpoint"
                 )
-        self.clock = _Clock(state.wall_s, state.cpu_s)
+        self.clock = Clock(state.wall_s, state.cpu_s)
         self.objective.assign(state.now.parameters)
         self.optimizer.restore(state.now.memory)
         self.average = state.now.average
@@ -431,17 +432,6 @@ class _Run:
         return f" (for {', '.join(dict.fromkeys(guilty))})" if guilty else ""
 
 
-class _Clock:
-    """Wall and CPU time of this process, with that of earlier ones."""
-
-    def __init__(self, wall_s: float, cpu_s: float) -> None:
-        self._wall_s = wall_s - time.monotonic()
-        self._cpu_s = cpu_s - time.process_time()
-
-    def times(self) -> tuple[float, float]:
-        return self._wall_s + time.monotonic(), self._cpu_s + time.process_time()
-
-
 @contextmanager
 def _surroundings(n_threads: int, seed: int) -> Iterator[None]:
     """Number of threads and random numbers of the training; both are as before afterwards."""
@@ -453,25 +443,3 @@ def _surroundings(n_threads: int, seed: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
-
-
-def _inputs(
-    model: PotentialModel,
-    train: Sequence[Frame],
-    validation: Sequence[Frame],
-    settings: TrainingSettings,
-    seed: int,
-) -> dict[str, str]:
-    """Hashes of all that the weights depend on; constraints are compared by their losses."""
-    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
-    free = [name for name, tensor in model.named_parameters() if tensor.requires_grad]
-    chosen = {name: value for name, value in settings.model_dump(mode="json").items() if name not in CONTINUABLE}
-    facts = {"model": dict(model.settings()), "elements": model.elements, "cutoff_ang": model.cutoff_ang, "free": free}
-    return {
-        "frames": hash_of_frames(train),
-        "validation frames": hash_of_frames(validation),
-        "settings": hash_of(chosen),
-        "model": hash_of(facts),
-        "first weights": hash_of_arrays(arrays),
-        "seed": str(seed),
-    }

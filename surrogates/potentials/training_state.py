@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,18 @@ from ..base import SurrogateError
 from .checkpoint import Checkpoint
 from .ema import MovingAverage
 from .schedules import Plateau
+
+
+class Clock:
+    """Wall and CPU time of this process, with that of earlier ones."""
+
+    def __init__(self, wall_s: float, cpu_s: float) -> None:
+        self._wall_s = wall_s - time.monotonic()
+        self._cpu_s = cpu_s - time.process_time()
+
+    def times(self) -> tuple[float, float]:
+        """Wall and CPU time so far, s."""
+        return self._wall_s + time.monotonic(), self._cpu_s + time.process_time()
 
 
 @dataclass(frozen=True)
