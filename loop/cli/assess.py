@@ -18,7 +18,6 @@ from ...oracles.validation.base import Bench
 from ...oracles.validation.record import Entry, PotentialIdentity, ValidationRecord, read_record
 from ...oracles.validation.settings import ValidationSettings
 from ...oracles.validation.suite import Progress, Task, run_suite, tasks_of
-from ...structures.files import read_structures
 from ...surrogates.potentials.native import force_field_of
 from ..campaign import EXIT_FAILURES
 from ..config import load_settings
@@ -119,13 +118,8 @@ def _read(folder: Path) -> ValidationRecord:
 
 
 def _elements(settings: ValidationSettings) -> list[str]:
-    elements: dict[str, None] = {}
-    for crystal in settings.crystals:
-        if crystal.element is not None:
-            elements[crystal.element] = None
-        elif crystal.file is not None:
-            elements.update(dict.fromkeys(read_structures(crystal.file)[0].symbols))
-    return list(elements)
+    symbols = [symbol for crystal in settings.crystals for symbol in crystal.build().symbols]
+    return list(dict.fromkeys(symbols))
 
 
 def _line(task: Task, entry: Entry) -> str:
@@ -139,7 +133,7 @@ def _print_table(settings: ValidationSettings, entries: tuple[Entry, ...]) -> No
     for crystal in settings.crystals:
         rows = comparison_rows(crystal, entries)
         sources = list(crystal.reference)
-        table = Table(title=crystal.name, title_justify="left", box=None, header_style="bold")
+        table = Table(title=crystal.title, title_justify="left", box=None, header_style="bold")
         table.add_column("")
         for column in ("potential", *sources, f"vs {sources[0]}" if sources else ""):
             table.add_column(column, justify="right")

@@ -128,13 +128,13 @@ def write_validation_report(
 
 
 def _values(crystal: CrystalEntry, entries: Sequence[Entry]) -> dict[str, float]:
-    return {name: value for entry in entries if entry.crystal == crystal.name for name, value in entry.values.items()}
+    return {name: value for entry in entries if entry.crystal == crystal.title for name, value in entry.values.items()}
 
 
 def _section(
     crystal: CrystalEntry, entries: Sequence[Entry], record: ValidationRecord, others: Sequence[ValidationRecord]
 ) -> Section:
-    own = [entry for entry in entries if entry.crystal == crystal.name]
+    own = [entry for entry in entries if entry.crystal == crystal.title]
     sources = list(crystal.reference)
     header = [
         "",
@@ -159,7 +159,7 @@ def _section(
             f'<p class="note">Differences are to the first of {html.escape(", ".join(sources))} that has a value, or '
             "to the nearer end of a range.</p>"
         )
-    return Section(crystal.name, body + "".join(_details(entry, others) for entry in own))
+    return Section(crystal.title, body + "".join(_details(entry, others) for entry in own))
 
 
 def _details(entry: Entry, others: Sequence[ValidationRecord]) -> str:

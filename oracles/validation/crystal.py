@@ -4,29 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
-from typing import Literal
+from typing import ClassVar
 
 import numpy as np
 from ase import Atoms
-from ase.build import bulk
-from ase.data import atomic_numbers
-from pydantic import PositiveFloat, model_validator
 
-from ...errors import StructureError
-from ...structures.files import read_structures
-from ...structures.settings import Settings
-from ...structures.space import elemental_volume
+from ...structures.crystals import CUBIC_LATTICES, CrystalSettings, Lattice
 from ..base import FailureKind, OracleError
 from ..crystal_relaxation import CellFreedom, RelaxationLimits, RelaxedCrystal, relax_crystal
 from ..force_engine import ForceEngine
 
-Lattice = Literal["fcc", "bcc", "hcp"]
-
 TIGHT = RelaxationLimits(force_ev_ang=1e-5, stress_ev_ang3=1e-7)
 """Limits of the equilibrium: 0.02 MPa of stress is nothing beside any elastic constant."""
 BULK_MODULUS_GUESS_EV_ANG3 = 1.0
-_IDEAL_C_OVER_A = float(np.sqrt(8.0 / 3.0))
 
 
 @dataclass(frozen=True)
@@ -36,7 +26,7 @@ class Crystal:
     Attributes:
         name: what results are filed under.
         atoms: its conventional cell (fcc four atoms, bcc and hcp two).
-        lattice: the lattice when it is a simple one, else ``None``.
+        lattice: the lattice when it is one with a name, else ``None``.
         cell_freedom: how the cell may relax.
     """
 
@@ -62,63 +52,25 @@ class Crystal:
         return elements[0]
 
 
-class CrystalSettings(Settings):
-    """A crystal: an element on a simple lattice, or any structure of a file."""
+class ValidatedCrystal(CrystalSettings):
+    """A crystal that properties are measured of, after it has been relaxed.
 
-    lattice: Lattice | None = None
-    """`fcc`, `bcc` or `hcp`; with `element`."""
-    element: str | None = None
-    """Chemical symbol of the atoms on the lattice."""
-    lattice_constant_ang: PositiveFloat | None = None
-    """Where the relaxation begins, in Å; by default at the volume of the element's own crystal."""
-    file: Path | None = None
-    """A structure file of one periodic crystal instead of a lattice; its conventional cell is best."""
+    For an element on `fcc`, `bcc` or `hcp`, `a_ang` may be left out.
+    """
+
+    is_relaxed_first: ClassVar[bool] = True
     cell: CellFreedom | None = None
-    """How the cell relaxes: `isotropic` keeps its shape, `full` frees it; by default isotropic for fcc and bcc, full
+    """How the cell relaxes: `isotropic` keeps its shape, `full` frees it; by default isotropic for cubic lattices, full
     otherwise."""
 
-    @model_validator(mode="after")
-    def _says_one_thing(self) -> CrystalSettings:
-        if (self.file is None) == (self.lattice is None or self.element is None):
-            raise ValueError("give either lattice and element, or file")
-        if self.file is not None and (self.lattice or self.element or self.lattice_constant_ang):
-            raise ValueError("file says everything; leave out lattice, element and lattice_constant_ang")
-        if self.element is not None and self.element not in atomic_numbers:
-            raise ValueError(f"element must be a chemical symbol, got {self.element!r}")
-        return self
-
-    def build(self, name: str) -> Crystal:
-        """The crystal.
+    def crystal(self) -> Crystal:
+        """The crystal, in its conventional cell.
 
         Raises:
-            StructureError: the file cannot be read or holds several structures, or the element's volume is unknown.
+            ConfigError: the file cannot be read or used.
         """
-        if self.file is not None:
-            structures = read_structures(self.file)
-            if len(structures) != 1:
-                raise StructureError(f"{self.file} holds {len(structures)} structures; a crystal is one")
-            return Crystal(name, structures[0], None, self.cell or "full")
-        assert self.lattice is not None  # by the validator, as the element
-        assert self.element is not None
-        atoms = lattice_cell(self.element, self.lattice, self.lattice_constant_ang)
-        return Crystal(name, atoms, self.lattice, self.cell or ("full" if self.lattice == "hcp" else "isotropic"))
-
-
-def lattice_cell(element: str, lattice: Lattice, lattice_constant_ang: float | None = None) -> Atoms:
-    """Conventional cell of an element on a lattice, at the volume of its own crystal unless told otherwise.
-
-    Raises:
-        StructureError: no volume is known for the element.
-    """
-    volume = elemental_volume(element)
-    if lattice == "hcp":
-        a = lattice_constant_ang or (volume * 4.0 / np.sqrt(3.0) / _IDEAL_C_OVER_A) ** (1.0 / 3.0)
-        atoms = bulk(element, "hcp", a=a, c=a * _IDEAL_C_OVER_A)
-    else:
-        a = lattice_constant_ang or ((4 if lattice == "fcc" else 2) * volume) ** (1.0 / 3.0)
-        atoms = bulk(element, lattice, a=a, cubic=True)
-    atoms.set_initial_magnetic_moments(None)
-    return atoms
+        freedom = self.cell or ("isotropic" if self.lattice in CUBIC_LATTICES else "full")
+        return Crystal(self.title, self.build(is_conventional=True), self.lattice, freedom)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import PositiveFloat
 
+from ...structures.crystals import CUBIC_LATTICES
 from ...structures.settings import Settings
 from ..crystal_relaxation import voigt_strains
 from ..elastic_tensor import elastic_moduli
@@ -114,7 +115,11 @@ def elastic_constants(engine: ForceEngine, crystal: Crystal, settings: ElasticCo
     check_response(uncertainty_gpa, settings.max_uncertainty_gpa)
     moduli = elastic_moduli(response.stiffness_ev_ang3 * GPA_PER_EV_ANG3)
     tensor = np.asarray(moduli["elastic_tensor_gpa"])
-    independent = {"fcc": _CUBIC, "bcc": _CUBIC, "hcp": _HEXAGONAL}.get(crystal.lattice or "", _COMPONENTS)
+    independent = _COMPONENTS
+    if crystal.lattice in CUBIC_LATTICES:
+        independent = _CUBIC
+    elif crystal.lattice in ("hcp", "wurtzite"):
+        independent = _HEXAGONAL
     return ElasticConstants(
         tensor_gpa=tuple(tuple(row) for row in tensor.tolist()),
         constants_gpa={

@@ -7,10 +7,11 @@ from typing import ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from ...structures.crystals import SimpleLattice, elemental_cell
 from ...structures.settings import Settings
 from ..force_engine import ForceEngine
 from .base import Bench
-from .crystal import Crystal, Lattice, equilibrium, lattice_cell
+from .crystal import Crystal, equilibrium
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class PhasesSettings(Settings):
     """Energies of other lattices above the crystal's."""
 
     kind: Literal["phases"] = "phases"
-    lattices: tuple[Lattice, ...] = Field(default=("fcc", "bcc", "hcp"), min_length=1)
+    lattices: tuple[SimpleLattice, ...] = Field(default=("fcc", "bcc", "hcp"), min_length=1)
     """Lattices to compare with; the crystal's own is left out."""
     version: ClassVar[str] = "1"
     result_type: ClassVar[type] = PhaseEnergies
@@ -44,7 +45,7 @@ class PhasesSettings(Settings):
     @classmethod
     def value_names(cls) -> tuple[str, ...]:
         """See :class:`~.base.Property`."""
-        return tuple(f"energy_of_{lattice}_ev_per_atom" for lattice in get_args(Lattice))
+        return tuple(f"energy_of_{lattice}_ev_per_atom" for lattice in get_args(SimpleLattice))
 
     def measure(self, bench: Bench, crystal: Crystal) -> PhaseEnergies:
         """See :func:`phase_energies`."""
@@ -67,7 +68,7 @@ def phase_energies(engine: ForceEngine, crystal: Crystal, settings: PhasesSettin
             continue
         other = Crystal(
             f"{lattice} {crystal.element}",
-            lattice_cell(crystal.element, lattice),
+            elemental_cell(crystal.element, lattice),
             lattice,
             "full" if lattice == "hcp" else "isotropic",
         )

@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 from pydantic import Field, field_validator, model_validator
 
 from ...structures.settings import Settings
-from .crystal import CrystalSettings
+from .crystal import ValidatedCrystal
 from .elastic_constants import ElasticConstantsSettings
 from .equation_of_state import EquationOfStateSettings
 from .melting import MeltingSettings
@@ -37,11 +37,9 @@ Reference = float | tuple[float, float]
 PROPERTY_KINDS: tuple[str, ...] = tuple(member.model_fields["kind"].default for member in get_args(AnyProperty))
 
 
-class CrystalEntry(CrystalSettings):
+class CrystalEntry(ValidatedCrystal):
     """A crystal of a validation."""
 
-    name: str = Field(min_length=1)
-    """What results are filed under, such as `fcc Ni`."""
     properties: tuple[PropertySettings, ...] | None = None
     """Properties of this crystal instead of those of the whole validation."""
     reference: dict[str, dict[str, Reference]] = Field(default_factory=dict)
@@ -86,10 +84,10 @@ class ValidationSettings(Settings):
 
     @model_validator(mode="after")
     def _has_no_doubles(self) -> ValidationSettings:
-        names = [crystal.name for crystal in self.crystals]
+        names = [crystal.title for crystal in self.crystals]
         if len(set(names)) != len(names):
             raise ValueError(f"crystals need different names, got {', '.join(names)}")
-        for where, properties in (("properties", self.properties), *((c.name, c.properties) for c in self.crystals)):
+        for where, properties in (("properties", self.properties), *((c.title, c.properties) for c in self.crystals)):
             kinds = [item.kind for item in properties or ()]
             doubles = sorted({kind for kind in kinds if kinds.count(kind) > 1})
             if doubles:

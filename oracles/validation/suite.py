@@ -69,7 +69,7 @@ def tasks_of(settings: ValidationSettings, fingerprint: str, only: Sequence[str]
     tasks = [
         Task(_key(fingerprint, crystal, item), crystal, item)
         for entry in settings.crystals
-        for crystal in [entry.build(entry.name)]
+        for crystal in [entry.crystal()]
         for item in settings.properties_of(entry)
         if not only or item.kind in only
     ]

@@ -28,7 +28,7 @@ def config(folder: Path, element: str = "Cu", lattice: str = "fcc", **changes: o
     crystal = {
         "name": f"{lattice} {element}",
         "lattice": lattice,
-        "element": element,
+        "formula": element,
         "reference": {"DFT": {"c11_gpa": 160.0, "c12_gpa": [100.0, 130.0]}, "experiment": {"c44_gpa": 76.2}},
     }
     content = {
@@ -129,6 +129,6 @@ def test_shipped_configurations(name: str) -> None:
 
 
 def test_a_value_that_was_not_measured_keeps_its_reference() -> None:
-    crystal = CrystalEntry(name="x", lattice="fcc", element="Cu", reference={"DFT": {"melting_temperature_k": 1358.0}})
+    crystal = CrystalEntry(name="x", lattice="fcc", formula="Cu", reference={"DFT": {"melting_temperature_k": 1358.0}})
     (row,) = comparison_rows(crystal, ())
     assert (row.label, row.value, row.references, row.difference) == ("melting temperature (K)", "–", ("1358",), "")

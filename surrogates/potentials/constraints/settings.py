@@ -9,8 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from math import gcd
-from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -19,14 +18,13 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from ....errors import ConfigError
 from ....oracles.validation.surfaces import slab_of
+from ....structures.crystals import CrystalSettings
 from ....structures.settings import Settings
+from ..graph import build_graph
 from .base import EnergyZero, LossForm, PhysicalConstraint, Setting, require_elements
-from .crystals import CrystalSettings
 from .defects import DefectConstraint, j_m2_per_ev, vacancy_cell
 from .elasticity import ElasticConstraint, parse_component
 from .energies import EnergyConstraint, EquilibriumConstraint, RoseConstraint, rose_energies
-
-_Self = TypeVar("_Self", bound="_OfCrystal")
 
 
 class _OfCrystal(Settings):
@@ -39,17 +37,12 @@ class _OfCrystal(Settings):
     weight: PositiveFloat = 1.0
     """Factor of its term in the loss."""
 
-    def resolved(self: _Self, base_dir: Path) -> _Self:
-        """A copy whose structure files are relative to ``base_dir``."""
-        return self.model_copy(update={"crystal": self.crystal.resolved(base_dir)})
-
     def build(
         self,
         elements: Sequence[str],
         cutoff_ang: float,
         dtype: torch.dtype = torch.float64,
         *,
-        base_dir: Path | None = None,
         reference_energies_ev: Mapping[str, float] | None = None,
         device: str = "cpu",
     ) -> PhysicalConstraint:
@@ -59,7 +52,6 @@ class _OfCrystal(Settings):
             elements: chemical symbols of the model's types, in order.
             cutoff_ang: range of the model's pairs, Å.
             dtype: precision of the model's parameters.
-            base_dir: folder that structure files are relative to.
             reference_energies_ev: energy per atom of each element that the labels lose before the fit, eV.
             device: where the model is.
 
@@ -67,11 +59,15 @@ class _OfCrystal(Settings):
             ConfigError: a crystal that cannot be read or used for this.
             SurrogateError: an element that the model does not have, or a cell that is too large.
         """
-        settings = self if base_dir is None else self.resolved(base_dir)
-        atoms = settings.crystal.build()
+        atoms = self.crystal.build()
         setting = Setting(tuple(elements), cutoff_ang, dtype, device, dict(reference_energies_ev or {}))
-        require_elements(atoms, setting, settings.constraint_name)
-        return settings._build(atoms, setting)
+        require_elements(atoms, setting, self.constraint_name)
+        if len(build_graph(atoms, elements, cutoff_ang).first) == 0:
+            raise ConfigError(
+                f"constraint {self.constraint_name!r}: no two atoms of {self.crystal.title} are within the cutoff of "
+                f"{cutoff_ang:g} Å; check the lattice constant, in Å"
+            )
+        return self._build(atoms, setting)
 
     @property
     def constraint_name(self) -> str:
@@ -79,7 +75,7 @@ class _OfCrystal(Settings):
         return self.name or f"{self.kind}/{self._what()}"  # type: ignore[attr-defined]
 
     def _what(self) -> str:
-        return self.crystal.name
+        return self.crystal.title
 
     @abstractmethod
     def _build(self, atoms: Atoms, setting: Setting) -> PhysicalConstraint:
@@ -269,13 +265,8 @@ class EnergyDifferenceConstraintSettings(_OfCrystal):
     tolerance_ev: PositiveFloat = 0.005
     """Difference that counts as one, in eV."""
 
-    def resolved(self, base_dir: Path) -> EnergyDifferenceConstraintSettings:
-        """A copy whose structure files are relative to ``base_dir``."""
-        others = tuple(other.resolved(base_dir) for other in self.others)
-        return super().resolved(base_dir).model_copy(update={"others": others})
-
     def _what(self) -> str:
-        return f"{self.crystal.name} - {' - '.join(other.name for other in self.others)}"
+        return f"{self.crystal.title} - {' - '.join(other.title for other in self.others)}"
 
     def _build(self, atoms: Atoms, setting: Setting) -> PhysicalConstraint:
         others = [other.build() for other in self.others]
@@ -309,7 +300,7 @@ class _Relaxed(_OfCrystal):
         elements = sorted(set(atoms.get_chemical_symbols()))
         if len(elements) > 1:
             raise ConfigError(
-                f"constraint {self.constraint_name!r}: {self.crystal.name} consists of {', '.join(elements)}, where "
+                f"constraint {self.constraint_name!r}: {self.crystal.title} consists of {', '.join(elements)}, where "
                 "the energy of a defect depends on chemical potentials; use a crystal of one element"
             )
 
@@ -363,7 +354,7 @@ class SurfaceConstraintSettings(_Relaxed):
         return miller
 
     def _what(self) -> str:
-        return f"{self.crystal.name} ({' '.join(str(index) for index in self.miller)})"
+        return f"{self.crystal.title} ({' '.join(str(index) for index in self.miller)})"
 
     def _build(self, atoms: Atoms, setting: Setting) -> PhysicalConstraint:
         self._element_only(atoms)

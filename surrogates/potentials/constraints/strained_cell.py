@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor
@@ -20,10 +21,10 @@ from ...base import SurrogateError
 from ..graph import Batch, build_graph, collate, deformed
 from ..model import PotentialModel
 from .base import Setting
-from .crystals import has_free_ions
 
 N_STRAINS = 6
 _MAX_ROW_PAIRS = 3_000_000  # a few GB of intermediate tensors
+_SITE_TOLERANCE_ANG = 1e-3
 
 
 @dataclass(frozen=True)
@@ -132,3 +133,20 @@ class StrainedCell:
     def _named(self, energy: Tensor, gradient: Tensor) -> Derivatives:
         stress = gradient[:N_STRAINS] / self.volume_ang3
         return Derivatives(energy[0], stress, -gradient[N_STRAINS:].reshape(-1, 3))
+
+
+def has_free_ions(atoms: Atoms) -> bool:
+    """Whether strain may move atoms against each other: not when each of them is a centre of inversion.
+
+    Inversion is kept under homogeneous strain, so such atoms have no force on them, whatever the potential.
+    """
+    scaled, numbers = atoms.get_scaled_positions(), atoms.numbers
+    cell = atoms.cell.array
+    for centre in scaled:
+        mirrored = 2.0 * centre - scaled
+        offset = mirrored[:, None, :] - scaled[None, :, :]
+        distance = np.linalg.norm((offset - np.round(offset)) @ cell, axis=-1)
+        meets = (distance < _SITE_TOLERANCE_ANG) & (numbers[:, None] == numbers[None, :])
+        if not meets.any(axis=1).all():
+            return True
+    return False

@@ -29,7 +29,7 @@ from alloysmith.oracles.validation.coexistence import (
     run_coexistence,
     trend,
 )
-from alloysmith.oracles.validation.crystal import CrystalSettings
+from alloysmith.oracles.validation.crystal import ValidatedCrystal
 from alloysmith.oracles.validation.melting import MeltingSettings, melting_point
 from alloysmith.oracles.validation.state_file import read_json, write_json
 from alloysmith.oracles.validation.two_phase import Protocol
@@ -37,7 +37,7 @@ from ase.build import bulk
 from pydantic import ValidationError
 
 W = WheelPotentialSettings(name="W_zhou.eam.alloy")
-BCC_W = CrystalSettings(lattice="bcc", element="W").build("bcc W")
+BCC_W = ValidatedCrystal(lattice="bcc", formula="W").crystal()
 PLAN = CoexistencePlan(
     crystal_repeat=(4, 4, 4),
     repeat=(8, 4, 4),
@@ -228,7 +228,7 @@ def test_what_cannot_melt_here(bench: Bench) -> None:
     with pytest.raises(OracleError, match="export it") as caught:
         melting_point(replace(bench, lammps=None), BCC_W, settings)
     assert caught.value.kind == FailureKind.UNAVAILABLE
-    hcp = CrystalSettings(lattice="hcp", element="W").build("hcp W")
+    hcp = ValidatedCrystal(lattice="hcp", formula="W").crystal()
     with pytest.raises(OracleError, match="fcc and bcc"):
         melting_point(bench, hcp, settings)
     with pytest.raises(ValidationError, match="must be below"):

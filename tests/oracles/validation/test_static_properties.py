@@ -12,7 +12,7 @@ from alloysmith.oracles.elastic_tensor import ElasticTensorSettings
 from alloysmith.oracles.lammps_engine import LammpsEngine
 from alloysmith.oracles.potential_files import wheel_folder
 from alloysmith.oracles.potentials import WheelPotentialSettings
-from alloysmith.oracles.validation.crystal import Crystal, CrystalSettings, equilibrium, supercell
+from alloysmith.oracles.validation.crystal import Crystal, ValidatedCrystal, equilibrium, supercell
 from alloysmith.oracles.validation.elastic_constants import ElasticConstantsSettings, elastic_constants
 from alloysmith.oracles.validation.equation_of_state import EquationOfStateSettings, energy_volume_curve
 from alloysmith.oracles.validation.phases import PhasesSettings, phase_energies
@@ -34,9 +34,9 @@ from pydantic import ValidationError
 
 MISHIN = "Cu_mishin1.eam.alloy"
 TUNGSTEN = WheelPotentialSettings(name="W_zhou.eam.alloy")
-FCC_CU = CrystalSettings(lattice="fcc", element="Cu").build("fcc Cu")
-BCC_CU = CrystalSettings(lattice="bcc", element="Cu").build("bcc Cu")
-BCC_W = CrystalSettings(lattice="bcc", element="W").build("bcc W")
+FCC_CU = ValidatedCrystal(lattice="fcc", formula="Cu").crystal()
+BCC_CU = ValidatedCrystal(lattice="bcc", formula="Cu").crystal()
+BCC_W = ValidatedCrystal(lattice="bcc", formula="W").crystal()
 SMALL = 7.0
 """Smallest length of supercells that are compared with slow calculations: 2 cells of copper, 31 atoms."""
 
@@ -208,7 +208,7 @@ def test_any_engine_will_do(tmp_path: Path) -> None:
     model = EamSettings(embedding="smooth").build(["Mo"])
     potential = TorchPotential(PotentialSpec("eam", ("Mo",), model.cutoff_ang), model)
     table = LammpsEngine(write_native(potential, tmp_path / "Mo.eam.alloy"))
-    crystal = CrystalSettings(lattice="bcc", element="Mo").build("bcc Mo")
+    crystal = ValidatedCrystal(lattice="bcc", formula="Mo").crystal()
     measured = []
     for engine in (PotentialEngine(potential), table):
         found = {
@@ -251,14 +251,14 @@ def test_a_band_that_does_not_settle_is_no_result(copper: LammpsEngine) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"lattice": "fcc"}, "either lattice and element, or file"),
-        ({"lattice": "fcc", "element": "Xx"}, "chemical symbol"),
-        ({"file": "x.cif", "element": "Ni"}, "leave out"),
+        ({"lattice": "fcc"}, "needs 'formula'"),
+        ({"lattice": "fcc", "formula": "Xx", "a_ang": 3.5}, "cannot be put on"),
+        ({"file": "x.cif", "formula": "Ni"}, "not to a crystal from a file"),
     ],
 )
 def test_a_crystal_that_is_none(settings: dict[str, str], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
-        CrystalSettings.model_validate(settings)
+        ValidatedCrystal.model_validate(settings)
 
 
 @pytest.mark.parametrize("miller", [(2, 2, 0), (0, 0, 0), (7, 1, 0)])

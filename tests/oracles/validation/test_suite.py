@@ -35,7 +35,7 @@ def engine() -> Iterator[LammpsEngine]:
 def settings(**changes: Any) -> ValidationSettings:
     content = {
         "name": "copper",
-        "crystals": [{"name": "fcc Cu", "lattice": "fcc", "element": "Cu"}],
+        "crystals": [{"name": "fcc Cu", "lattice": "fcc", "formula": "Cu"}],
         "properties": FAST,
         **changes,
     }
@@ -88,8 +88,8 @@ def test_results_come_back_from_the_file_as_they_were(engine: LammpsEngine, tmp_
 
 def test_a_failure_is_a_record_and_ends_nothing(engine: LammpsEngine, tmp_path: Path) -> None:
     crystals = [
-        {"name": "fcc W", "lattice": "fcc", "element": "W"},
-        {"name": "fcc Cu", "lattice": "fcc", "element": "Cu"},
+        {"name": "fcc W", "lattice": "fcc", "formula": "W"},
+        {"name": "fcc Cu", "lattice": "fcc", "formula": "Cu"},
     ]
     wanted = settings(crystals=crystals, properties=[FAST[1], {"kind": "melting", "low_k": 900, "high_k": 1500}])
     record, _ = run(engine, tmp_path, wanted)
@@ -152,7 +152,7 @@ def test_only_some_properties() -> None:
     ("changes", "says"),
     [
         ({"properties": [FAST[1], FAST[1]]}, "elastic is given more than once"),
-        ({"crystals": [{"name": "a", "lattice": "fcc", "element": "Cu"}] * 2}, "different names"),
+        ({"crystals": [{"name": "a", "lattice": "fcc", "formula": "Cu"}] * 2}, "different names"),
     ],
 )
 def test_contradictions(changes: dict[str, Any], says: str) -> None:
@@ -169,6 +169,6 @@ def test_contradictions(changes: dict[str, Any], says: str) -> None:
     ],
 )
 def test_references_that_nothing_can_be_compared_with(reference: dict[str, Any], says: str) -> None:
-    crystal = {"name": "a", "lattice": "fcc", "element": "Cu", "reference": {"DFT": reference}}
+    crystal = {"name": "a", "lattice": "fcc", "formula": "Cu", "reference": {"DFT": reference}}
     with pytest.raises(ValidationError, match=says):
         settings(crystals=[crystal])

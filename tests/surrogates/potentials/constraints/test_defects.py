@@ -7,8 +7,8 @@ import pytest
 import torch
 from alloysmith.oracles.crystal_relaxation import RelaxationLimits, relax_crystal
 from alloysmith.oracles.lammps_engine import LammpsEngine
+from alloysmith.structures.crystals import CrystalSettings
 from alloysmith.surrogates.potentials.constraints.base import RefreshedConstraint, ResidualConstraint
-from alloysmith.surrogates.potentials.constraints.crystals import CrystalSettings
 from alloysmith.surrogates.potentials.constraints.defects import DefectConstraint
 from alloysmith.surrogates.potentials.constraints.settings import SurfaceConstraintSettings, VacancyConstraintSettings
 from alloysmith.tests.surrogates.potentials.constraints.embedded_morse import CUTOFF_ANG, EmbeddedMorse, alloy_like

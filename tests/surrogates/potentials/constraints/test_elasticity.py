@@ -9,6 +9,7 @@ from alloysmith.oracles.crystal_relaxation import RelaxationLimits, relax_crysta
 from alloysmith.oracles.lammps_engine import LammpsEngine
 from alloysmith.oracles.lammps_oracle import GPA_PER_EV_ANG3
 from alloysmith.oracles.strain_response import strain_response
+from alloysmith.structures.crystals import CrystalSettings
 from alloysmith.surrogates.base import SurrogateError
 from alloysmith.surrogates.potentials.constraints.base import Setting
 from alloysmith.surrogates.potentials.constraints.elasticity import (
@@ -17,6 +18,7 @@ from alloysmith.surrogates.potentials.constraints.elasticity import (
     ElasticConstraint,
     parse_component,
 )
+from alloysmith.surrogates.potentials.constraints.strained_cell import has_free_ions
 from alloysmith.surrogates.potentials.graph import build_graph, collate
 from alloysmith.tests.surrogates.potentials.constraints.embedded_morse import EmbeddedMorse, alloy_like
 from ase import Atoms
@@ -186,3 +188,18 @@ def test_components_are_read_in_either_order() -> None:
     for wrong in ("c17", "12", "c1", "bulk"):
         with pytest.raises(ValueError, match="no elastic constant"):
             parse_component(wrong)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "is_free"),
+    [
+        (bulk("Ni", "fcc", a=3.5, cubic=True), False),
+        (bulk("NaCl", "rocksalt", a=5.6), False),
+        (CrystalSettings(lattice="l12", formula="Ni3Al", a_ang=3.57).build(), False),
+        (bulk("Ti", "hcp", a=2.9, c=4.6), True),
+        (bulk("Si", "diamond", a=5.4), True),
+        (Atoms("NiAl", scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.49)], cell=[3, 3, 3], pbc=True), True),
+    ],
+)
+def test_inversion_centres_hold_ions(atoms: Atoms, is_free: bool) -> None:
+    assert has_free_ions(atoms) is is_free

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from alloysmith.errors import ConfigError
+from alloysmith.loop.config import validate_settings
+from alloysmith.loop.yaml_source import YamlSource
 from alloysmith.structures.files import write_structures
 from alloysmith.surrogates.base import SurrogateError
 from alloysmith.surrogates.potentials.constraint import Constraint
@@ -97,12 +99,18 @@ def test_files_are_relative_to_the_configuration(tmp_path: Path, model: Embedded
     write_structures(tmp_path / "ni.extxyz", bulk("Ni", "fcc", a=3.5, cubic=True).repeat(2))
     write_structures(tmp_path / "bcc.extxyz", bulk("Ni", "bcc", a=2.77, cubic=True))
     keys = {**WHOLE[4], "crystal": {"file": "ni.extxyz"}, "others": [{"file": "bcc.extxyz"}]}
-    found = build(keys, base_dir=tmp_path).figures(model)
+    source = YamlSource("a configuration", keys)
+    found = validate_settings(source, ConstraintSettings, tmp_path).build(("Ni", "Mo"), CUTOFF_ANG).figures(model)
     assert found["energy_difference_ev_per_atom"][0] == pytest.approx(
         build(WHOLE[4]).figures(model)["energy_difference_ev_per_atom"][0], abs=1e-12
     )
     with pytest.raises(ConfigError, match="there is no such file"):
-        build(keys, base_dir=tmp_path / "elsewhere")
+        validate_settings(source, ConstraintSettings, tmp_path / "elsewhere").build(("Ni", "Mo"), CUTOFF_ANG)
+
+
+def test_crystals_whose_atoms_do_not_meet_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no two atoms of fcc Ni are within the cutoff"):
+        build({**WHOLE[0], "crystal": {"lattice": "fcc", "formula": "Ni", "a_ang": 35.2}})
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from alloysmith.errors import ConfigError
+from alloysmith.structures.crystals import CrystalSettings
 from alloysmith.structures.files import write_structures
-from alloysmith.surrogates.potentials.constraints.crystals import CrystalSettings, has_free_ions
-from alloysmith.surrogates.potentials.constraints.smallest_cell import smallest_cell
-from ase import Atoms
+from alloysmith.structures.smallest_cell import smallest_cell
 from ase.build import bulk
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +34,7 @@ def test_named_lattices(keys: dict, n_atoms: int, volume_ang3: float) -> None:
     atoms = crystal.build()
     assert len(atoms) == n_atoms
     assert atoms.get_volume() == pytest.approx(volume_ang3)
-    assert crystal.name == f"{keys['lattice']} {keys['formula']}"
+    assert crystal.title == f"{keys['lattice']} {keys['formula']}"
     assert set(atoms.arrays) == {"numbers", "positions"}
 
 
@@ -79,8 +79,8 @@ def test_wrong_keys_are_named(keys: dict, message: str) -> None:
 def test_a_crystal_of_a_file(tmp_path: Path) -> None:
     atoms = bulk("Ni", "hcp", a=2.5, c=4.0)
     write_structures(tmp_path / "ni.extxyz", [bulk("Ni", "fcc", a=3.5), atoms.repeat((2, 1, 2))])
-    crystal = CrystalSettings(file=Path("ni.extxyz"), frame=1).resolved(tmp_path)
-    assert crystal.name == "ni"
+    crystal = CrystalSettings(file=tmp_path / "ni.extxyz", frame=1)
+    assert crystal.title == "ni"
     assert len(crystal.build()) == 2
     assert len(crystal.build(is_conventional=True)) == 8
     with pytest.raises(ConfigError, match="has 2 structures, no 2"):
@@ -133,16 +133,18 @@ def test_a_disordered_cell_stays_as_it_is() -> None:
     assert len(smallest_cell(alloy)) == 32
 
 
-@pytest.mark.parametrize(
-    ("atoms", "is_free"),
-    [
-        (bulk("Ni", "fcc", a=3.5, cubic=True), False),
-        (bulk("NaCl", "rocksalt", a=5.6), False),
-        (CrystalSettings(lattice="l12", formula="Ni3Al", a_ang=3.57).build(), False),
-        (bulk("Ti", "hcp", a=2.9, c=4.6), True),
-        (bulk("Si", "diamond", a=5.4), True),
-        (Atoms("NiAl", scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.49)], cell=[3, 3, 3], pbc=True), True),
-    ],
-)
-def test_inversion_centres_hold_ions(atoms: Atoms, is_free: bool) -> None:
-    assert has_free_ions(atoms) is is_free
+def test_only_what_is_relaxed_first_may_leave_out_its_lattice_constant() -> None:
+    class Relaxed(CrystalSettings):
+        is_relaxed_first: ClassVar[bool] = True
+
+    for lattice, n_atoms in (("fcc", 4), ("bcc", 2), ("hcp", 2)):
+        atoms = Relaxed(lattice=lattice, formula="Cu").build(is_conventional=True)
+        assert len(atoms) == n_atoms
+        assert atoms.get_volume() / n_atoms == pytest.approx(3.61**3 / 4)
+    for keys in ({"lattice": "diamond", "formula": "C"}, {"lattice": "fcc", "formula": "Ni3"}):
+        with pytest.raises(ValidationError, match="needs 'formula' and 'a_ang'"):
+            Relaxed(**keys)
+    with pytest.raises(ValidationError, match="no reference volume is known"):
+        Relaxed(lattice="fcc", formula="Og")
+    with pytest.raises(ValidationError, match="give both or none"):
+        Relaxed(lattice="hcp", formula="Ti", c_ang=4.6)

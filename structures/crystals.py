@@ -1,24 +1,23 @@
-"""The crystals that constraints are about: named lattices with a lattice constant, or a structure file.
-
-Nothing has a default lattice constant: a wrong one would silently bend the fit.
-"""
+"""Perfect crystals as a configuration names them: a lattice with a lattice constant, or a structure file."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
+from ase.data import atomic_numbers
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 from vesin import NeighborList
 
-from ....errors import ConfigError, StructureError
-from ....structures.files import read_structures
-from ....structures.settings import Settings
+from ..errors import ConfigError, StructureError
+from .files import read_structures
+from .settings import Settings
 from .smallest_cell import smallest_cell
+from .space import elemental_volume
 
 Lattice = Literal[
     "fcc",
@@ -35,14 +34,37 @@ Lattice = Literal[
     "l10",
 ]
 
+SimpleLattice = Literal["fcc", "bcc", "hcp"]
+"""Lattices of one atom, or two of hcp, that most metals take."""
+
+CUBIC_LATTICES: tuple[Lattice, ...] = (
+    "fcc",
+    "bcc",
+    "sc",
+    "diamond",
+    "rocksalt",
+    "zincblende",
+    "cesiumchloride",
+    "fluorite",
+    "l12",
+)
 _NEEDS_C: tuple[Lattice, ...] = ("hcp", "wurtzite", "l10")
+_ATOMS_PER_CUBE = {"fcc": 4, "bcc": 2}
+_IDEAL_C_OVER_A = float(np.sqrt(8.0 / 3.0))
 _CUBIC_OF_ASE: tuple[Lattice, ...] = ("fcc", "bcc", "diamond", "rocksalt", "zincblende", "fluorite")
 _MIN_DISTANCE_ANG = 0.7
-_SITE_TOLERANCE_ANG = 1e-3
 
 
 class CrystalSettings(Settings):
-    """A perfect crystal, by the name of its lattice or from a file."""
+    """A perfect crystal, by the name of its lattice or from a file.
+
+    Nothing has a default lattice constant, which would silently bend what is fitted to it; except in subclasses whose
+    crystals are relaxed before anything is done with them, see :attr:`is_relaxed_first`.
+    """
+
+    is_relaxed_first: ClassVar[bool] = False
+    """Whether ``a_ang`` may be left out for an element on a simple lattice, which then has the volume of its own
+    crystal."""
 
     lattice: Lattice | None = None
     """Name of the lattice: `fcc`, `bcc`, `sc`, `hcp`, `diamond`, `rocksalt`, `zincblende`, `cesiumchloride` (B2),
@@ -61,7 +83,7 @@ class CrystalSettings(Settings):
     is reduced to its smallest cell, with the axes left as they are."""
     frame: NonNegativeInt = 0
     """Which structure of the file, counted from 0."""
-    label: str = Field(default="", max_length=60)
+    name: str = Field(default="", max_length=60)
     """Name in reports; by default made of the lattice and the formula, or of the file."""
 
     @model_validator(mode="after")
@@ -74,31 +96,27 @@ class CrystalSettings(Settings):
             if given:
                 raise ValueError(f"{', '.join(given)} belongs to a named lattice, not to a crystal from a file")
             return self
-        if self.formula is None or self.a_ang is None:
+        if self.formula is None or (self.a_ang is None and not self._may_be_guessed()):
             raise ValueError(f"the lattice {self.lattice} needs 'formula' and 'a_ang'")
-        if (self.c_ang is not None) != (self.lattice in _NEEDS_C):
+        if self.a_ang is None and self.c_ang is not None:
+            raise ValueError("c_ang goes with a_ang; give both or none")
+        if self.a_ang is not None and (self.c_ang is not None) != (self.lattice in _NEEDS_C):
             raise ValueError(f"c_ang is needed for {', '.join(_NEEDS_C)}, and for these only; got {self.lattice}")
         if self.u is not None and self.lattice != "wurtzite":
             raise ValueError(f"u belongs to wurtzite, not to {self.lattice}")
         try:
             self._named()
-        except (ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+        except (StructureError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
             detail = str(error).strip("'\"") or type(error).__name__
             raise ValueError(f"{self.formula!r} cannot be put on the lattice {self.lattice}: {detail}") from error
         return self
 
     @property
-    def name(self) -> str:
+    def title(self) -> str:
         """What reports call it."""
-        if self.label:
-            return self.label
+        if self.name:
+            return self.name
         return self.file.stem if self.file is not None else f"{self.lattice} {self.formula}"
-
-    def resolved(self, base_dir: Path) -> CrystalSettings:
-        """A copy whose file is relative to ``base_dir``, when it is not absolute."""
-        if self.file is None or self.file.is_absolute():
-            return self
-        return self.model_copy(update={"file": (base_dir / self.file).resolve()})
 
     def build(self, *, is_conventional: bool = False) -> Atoms:
         """The crystal.
@@ -116,40 +134,47 @@ class CrystalSettings(Settings):
             try:
                 frames = read_structures(self.file)
             except StructureError as error:
-                raise ConfigError(f"crystal {self.name!r}: {error}") from error
+                raise ConfigError(f"crystal {self.title!r}: {error}") from error
             if self.frame >= len(frames):
-                raise ConfigError(f"crystal {self.name!r}: {self.file} has {len(frames)} structures, no {self.frame}")
+                raise ConfigError(f"crystal {self.title!r}: {self.file} has {len(frames)} structures, no {self.frame}")
             atoms = _bare(frames[self.frame])
-        _check(atoms, self.name)
+        _check(atoms, self.title)
         return atoms if is_conventional or self.file is None else smallest_cell(atoms)
+
+    def _may_be_guessed(self) -> bool:
+        return self.is_relaxed_first and self.lattice in (*_ATOMS_PER_CUBE, "hcp") and self.formula in atomic_numbers
 
     def _named(self, *, is_conventional: bool = False) -> Atoms:
         assert self.lattice is not None  # by the validator, as the others
         assert self.formula is not None
-        assert self.a_ang is not None
+        a, c = self.a_ang, self.c_ang
+        if a is None:
+            a, c = _constants_of_element(self.formula, self.lattice)
         if self.lattice in ("l12", "l10"):
-            return _ordered(self.lattice, self.formula, self.a_ang, self.c_ang)
-        optional = {"c": self.c_ang, "u": self.u}
+            return _ordered(self.lattice, self.formula, a, c)
+        optional = {"c": c, "u": self.u}
         arguments = {key: value for key, value in optional.items() if value is not None}
         is_cubic = is_conventional and self.lattice in _CUBIC_OF_ASE
-        return _bare(bulk(self.formula, self.lattice, a=self.a_ang, cubic=is_cubic, **arguments))
+        return _bare(bulk(self.formula, self.lattice, a=a, cubic=is_cubic, **arguments))
 
 
-def has_free_ions(atoms: Atoms) -> bool:
-    """Whether strain may move atoms against each other: not when each of them is a centre of inversion.
+def elemental_cell(element: str, lattice: SimpleLattice) -> Atoms:
+    """Conventional cell of an element on a lattice, at the volume of the element's own crystal.
 
-    Inversion is kept under homogeneous strain, so such atoms have no force on them, whatever the potential.
+    Raises:
+        StructureError: no volume is known for the element.
     """
-    scaled, numbers = atoms.get_scaled_positions(), atoms.numbers
-    cell = atoms.cell.array
-    for centre in scaled:
-        mirrored = 2.0 * centre - scaled
-        offset = mirrored[:, None, :] - scaled[None, :, :]
-        distance = np.linalg.norm((offset - np.round(offset)) @ cell, axis=-1)
-        meets = (distance < _SITE_TOLERANCE_ANG) & (numbers[:, None] == numbers[None, :])
-        if not meets.any(axis=1).all():
-            return True
-    return False
+    a, c = _constants_of_element(element, lattice)
+    return _bare(bulk(element, lattice, a=a, c=c) if c is not None else bulk(element, lattice, a=a, cubic=True))
+
+
+def _constants_of_element(element: str, lattice: Lattice) -> tuple[float, float | None]:
+    """a and, for hcp, c of the ideal ratio, Å."""
+    volume = elemental_volume(element)
+    if lattice == "hcp":
+        a = float((volume * 4.0 / np.sqrt(3.0) / _IDEAL_C_OVER_A) ** (1.0 / 3.0))
+        return a, a * _IDEAL_C_OVER_A
+    return float((_ATOMS_PER_CUBE[lattice] * volume) ** (1.0 / 3.0)), None
 
 
 def _bare(atoms: Atoms) -> Atoms:
