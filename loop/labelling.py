@@ -12,7 +12,6 @@ from ase import Atoms
 
 from ..generators.base import Failure
 from ..oracles.base import FailureKind, Label, Request
-from ..oracles.lammps_oracle import LammpsOracleSettings
 from ..oracles.settings import OracleSettings
 from ..structures.base import PHASES, Phase
 from .config import ExecutionSettings, FailurePolicySettings, oracle_spec
@@ -66,9 +65,8 @@ def check_oracle(oracle: OracleSettings, structures: Sequence[Atoms]) -> None:
         ConfigError: what is wrong, and what is there instead.
     """
     elements = [set(atoms.symbols.species()) for atoms in structures]
-    if isinstance(oracle, LammpsOracleSettings):
-        known = set(oracle.potential.load().elements)
-        elements = [present for present in elements if present <= known] or elements
+    known = oracle.known_elements()
+    elements = [present for present in elements if present <= known] or elements
     oracle.check(sorted(set().union(*elements)))
 
 

@@ -38,6 +38,14 @@ class LammpsOracleSettings(Settings):
         """A copy whose relative file names refer to ``base_dir``, the folder of the config file."""
         return self.model_copy(update={"potential": self.potential.resolved(base_dir)})
 
+    def known_elements(self) -> frozenset[str]:
+        """Elements that can be labelled.
+
+        Raises:
+            ConfigError: the potential's files are missing or defective.
+        """
+        return frozenset(self.potential.load().elements)
+
     def check(self, elements: Sequence[str]) -> None:
         """Check the potential's files and that it has ``elements``, and try it in a child process.
 

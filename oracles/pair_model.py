@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from pydantic import Field, NonNegativeFloat
 from vesin import NeighborList
 
@@ -100,6 +101,10 @@ class PairModelSettings(Settings):
     def resolved(self, base_dir: Path) -> PairModelSettings:
         """The same settings: no file belongs to them."""
         return self
+
+    def known_elements(self) -> frozenset[str]:
+        """All elements."""
+        return frozenset(chemical_symbols[1:])
 
     def check(self, elements: Sequence[str]) -> None:
         """Nothing can be wrong: every element has a value."""

@@ -8,12 +8,18 @@ from pydantic import Field
 
 from .bulk_modulus import BulkModulusSettings
 from .elastic_tensor import ElasticTensorSettings
+from .espresso import EspressoSettings
 from .pair_model import PairModelSettings
 from .relaxation import RelaxationSettings
 from .single_point import SinglePointSettings
 
 OracleSettings = Annotated[
-    BulkModulusSettings | ElasticTensorSettings | RelaxationSettings | SinglePointSettings | PairModelSettings,
+    BulkModulusSettings
+    | ElasticTensorSettings
+    | RelaxationSettings
+    | SinglePointSettings
+    | EspressoSettings
+    | PairModelSettings,
     Field(discriminator="kind"),
 ]
 """Settings of any oracle; ``.check(elements)`` finds what is wrong with them, ``.build()`` makes the oracle."""

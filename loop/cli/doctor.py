@@ -24,6 +24,10 @@ import orjson
 import typer
 from rich.table import Table
 
+from ...errors import ConfigError
+from ...oracles.espresso_program import INSTALLATION
+from ...oracles.external_program import find_program
+from ...oracles.pseudopotentials import FOLDER_VARIABLE, SOURCES, pseudopotential_folder
 from .console import output
 
 Verdict = Literal["ok", "warning", "missing"]
@@ -99,6 +103,7 @@ def examinations(folder: Path, *, quick: bool) -> list[Callable[[], Iterator[Fin
         examine_packages,
         examine_mpi,
         examine_cores,
+        examine_espresso,
         lambda: examine_disk(folder, "disk of the run directories"),
         lambda: examine_disk(Path(tempfile.gettempdir()), "temporary files"),
     ]
@@ -156,6 +161,22 @@ def examine_cores() -> Iterator[Finding]:
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = os.environ.get("OMP_NUM_THREADS", "unset")
     yield Finding("cores", "ok", f"{n_cores} usable, OMP_NUM_THREADS {threads}")
+
+
+def examine_espresso() -> Iterator[Finding]:
+    """The program of the oracle ``espresso``, and a folder of pseudopotentials; nothing else needs them."""
+    what = "Quantum ESPRESSO"
+    program = find_program("pw.x")
+    if program is None:
+        yield Finding(what, "warning", "no pw.x on the PATH; only the oracle `espresso` needs it", INSTALLATION)
+        return
+    try:
+        folder = pseudopotential_folder(None)
+    except ConfigError:
+        remedy = f"set {FOLDER_VARIABLE}, or an oracle's pseudo_dir; {SOURCES}"
+        yield Finding(what, "warning", f"{program}, but no folder of pseudopotentials", remedy)
+        return
+    yield Finding(what, "ok", f"{program}, pseudopotentials in {folder}")
 
 
 def examine_disk(folder: Path, what: str) -> Iterator[Finding]:

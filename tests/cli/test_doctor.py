@@ -41,6 +41,21 @@ def test_a_folder_that_cannot_be_written() -> None:
     assert "choose a folder" in finding.remedy
 
 
+def test_quantum_espresso_is_no_must(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (finding,) = doctor.examine_espresso()
+    assert finding.verdict == "warning"
+    assert "apt-get install quantum-espresso" in finding.remedy
+    (tmp_path / "pw.x").write_text("#!/bin/sh\n")
+    (tmp_path / "pw.x").chmod(0o755)
+    monkeypatch.setenv("ESPRESSO_PSEUDO", str(tmp_path / "nowhere"))
+    (finding,) = doctor.examine_espresso()
+    assert (finding.verdict, "ESPRESSO_PSEUDO" in finding.remedy) == ("warning", True)
+    monkeypatch.setenv("ESPRESSO_PSEUDO", str(tmp_path))
+    (finding,) = doctor.examine_espresso()
+    assert (finding.verdict, str(tmp_path) in finding.found) == ("ok", True)
+
+
 def test_a_child_that_crashes_is_a_finding() -> None:
     finding = doctor.tried_in_child("thing", "import os; os.abort()", "reinstall the thing")
     assert finding.verdict == "missing"

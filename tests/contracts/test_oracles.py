@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import alloysmith
@@ -12,6 +12,7 @@ import pytest
 import yaml
 from alloysmith.oracles.base import FailureKind, Oracle, OracleError, Request, WarmStart
 from alloysmith.oracles.settings import OracleSettings
+from alloysmith.tests.oracles.espresso_cases import IS_INSTALLED
 from ase import Atoms
 from ase.build import bulk
 from pydantic import TypeAdapter
@@ -25,6 +26,11 @@ def settings(request: pytest.FixtureRequest):
     if request.param == "pair_model":
         return ADAPTER.validate_python({"kind": "pair_model"})
     path = next(path for path in CONFIGS if path.stem == request.param)
+    if request.param == "espresso_al":
+        if not IS_INSTALLED:
+            pytest.skip("needs pw.x: apt-get install quantum-espresso quantum-espresso-data")
+        coarse = {"kspacing": None, "kpts": (2, 2, 2), "ecutwfc_ry": 10.0}  # a contract is no matter of accuracy
+        return ADAPTER.validate_python({**yaml.safe_load(path.read_text()), **coarse})
     return ADAPTER.validate_python(yaml.safe_load(path.read_text())).resolved(path.parent)
 
 
@@ -35,19 +41,32 @@ def oracle(settings) -> Iterator[Oracle]:
     built.close()
 
 
-def structure(seed: int) -> Atoms:
+@pytest.fixture
+def structure(settings) -> Callable[[int], Atoms]:
+    return aluminium if settings.kind == "espresso" else solid_solution
+
+
+def aluminium(seed: int) -> Atoms:
+    atoms = bulk("Al", a=4.0).repeat((1, 1, 2))
+    atoms.rattle(0.1, seed=seed)
+    return atoms
+
+
+def solid_solution(seed: int) -> Atoms:
     atoms = bulk("Cu", cubic=True, a=3.57).repeat(2)
     atoms.numbers[:] = np.random.default_rng(seed).choice([24, 26, 28], len(atoms), p=[0.2, 0.3, 0.5])
     return atoms
 
 
 def test_settings_accept_the_elements_and_build_an_oracle(settings, oracle: Oracle) -> None:
-    settings.check(("Ni", "Fe", "Cr"))
+    elements = ("Al",) if settings.kind == "espresso" else ("Ni", "Fe", "Cr")
+    settings.check(elements)
+    assert settings.known_elements() >= set(elements)
     assert isinstance(oracle, Oracle)
     assert ADAPTER.validate_json(settings.model_dump_json()) == settings
 
 
-def test_label_is_complete_finite_and_ordered(oracle: Oracle) -> None:
+def test_label_is_complete_finite_and_ordered(oracle: Oracle, structure) -> None:
     atoms = structure(1)
     before = atoms.copy()
     label = oracle.evaluate(Request("x", atoms, "fcc"))
@@ -59,7 +78,7 @@ def test_label_is_complete_finite_and_ordered(oracle: Oracle) -> None:
     assert before == atoms  # the request is not touched
 
 
-def test_label_is_a_pure_function_of_the_request(settings, oracle: Oracle) -> None:
+def test_label_is_a_pure_function_of_the_request(settings, oracle: Oracle, structure) -> None:
     one, two = Request("1", structure(1), "fcc"), Request("2", structure(2), "fcc")
     first = oracle.evaluate(one)
     second = oracle.evaluate(two)
@@ -73,7 +92,7 @@ def test_label_is_a_pure_function_of_the_request(settings, oracle: Oracle) -> No
             assert np.array_equal(value, other_label.values[name]), name
 
 
-def test_unusable_structures_are_typed_failures(oracle: Oracle) -> None:
+def test_unusable_structures_are_typed_failures(oracle: Oracle, structure) -> None:
     for spoil in ("empty", "nan", "not periodic"):
         atoms = structure(1)
         if spoil == "empty":
@@ -96,6 +115,7 @@ def test_settings_that_change_labels_change_the_fingerprint(settings) -> None:
         "relaxation": {"cell": "full"},
         "bulk_modulus": {"accuracy": "tight"},
         "elastic_tensor": {"cell": "full"},
+        "espresso": {"ecutwfc_ry": 11.0},
         "pair_model": {"unlike_bond_gpa": 1.0},
     }
     changed = ADAPTER.validate_python({**settings.model_dump(), **changes[settings.kind]})
