@@ -49,7 +49,8 @@ def test_status_signal_and_output(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == f"{tmp_path}\n"
     assert (tmp_path / "err").read_text() == "bad\n"
     assert run(tmp_path, "kill -SEGV $$") == -signal.SIGSEGV
-    assert run(tmp_path, "kill -KILL $$") == -signal.SIGKILL
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGPIPE):
+        assert run(tmp_path, f"kill -{int(number)} $$") == -number
     assert run(tmp_path, "cat") == 0  # nothing comes from standard input
     assert ending(3) == "ended with status 3"
     assert "SIGKILL (out of memory" in ending(-9)
@@ -79,7 +80,8 @@ def test_what_a_program_leaves_behind_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are found by Linux alone")
-def test_nothing_outlives_an_owner_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("takes_children", [False, True])
+def test_nothing_outlives_an_owner_that_is_killed(tmp_path: Path, takes_children: bool) -> None:
     folder = tmp_path / "scratch"
     folder.mkdir()
     program = (
@@ -89,6 +91,9 @@ def test_nothing_outlives_an_owner_that_is_killed(tmp_path: Path) -> None:
     owner = subprocess.Popen([sys.executable, "-c", program, str(folder), FAMILY], start_new_session=True)
     pids = pids_in(folder)
     assert not any(is_gone(pid) for pid in pids)
+    if takes_children:  # as Ray does with those of a worker
+        for child in Path(f"/proc/{owner.pid}/task/{owner.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
     os.killpg(owner.pid, signal.SIGKILL)  # as a pool does with a worker that missed its deadline
     owner.wait()
     assert eventually(lambda: all(is_gone(pid) for pid in pids))
