@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from ..errors import ConfigError
+from ..structures.whole_file import write_whole
 from .cell_frame import CellFrame
 from .md_settings import MdSettings
 from .trajectory import ANG_PER_PS
@@ -115,29 +115,29 @@ class MdState:
         Args:
             n_output_bytes: length of the trajectory file that belongs to the state, for :meth:`load`.
         """
-        temporary = path.with_name(f".{path.name}.writing")
-        with temporary.open("wb") as file:
-            np.savez(
-                file,
-                version=_VERSION,
-                settings=self.settings.model_dump_json(),
-                force_field=self.force_field,
-                step=self.step,
-                numbers=self.numbers,
-                positions=self.positions,
-                velocities=self.velocities,
-                rotation=self.history.rotation,
-                basis=self.history.basis,
-                shifts=self.history.shifts,
-                box=self.history.box,
-                start_volume_ang3=self.start_volume_ang3,
-                bath_energy_ev=self.bath_energy_ev,
-                restart=np.frombuffer(self.restart, dtype=np.uint8),
-                n_output_bytes=n_output_bytes,
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+
+        def fill(scratch: Path) -> None:
+            with scratch.open("wb") as file:
+                np.savez(
+                    file,
+                    version=_VERSION,
+                    settings=self.settings.model_dump_json(),
+                    force_field=self.force_field,
+                    step=self.step,
+                    numbers=self.numbers,
+                    positions=self.positions,
+                    velocities=self.velocities,
+                    rotation=self.history.rotation,
+                    basis=self.history.basis,
+                    shifts=self.history.shifts,
+                    box=self.history.box,
+                    start_volume_ang3=self.start_volume_ang3,
+                    bath_energy_ev=self.bath_energy_ev,
+                    restart=np.frombuffer(self.restart, dtype=np.uint8),
+                    n_output_bytes=n_output_bytes,
+                )
+
+        write_whole(path, fill)
 
     @classmethod
     def load(cls, path: Path) -> tuple[MdState, int]:

@@ -13,6 +13,7 @@ import orjson
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ..structures.whole_file import write_whole
 from .base import SurrogateError, SurrogateState
 
 FORMAT = "alloysmith-surrogate"
@@ -40,7 +41,7 @@ def save_state(state: SurrogateState, path: Path) -> None:
         SurrogateError: the file cannot be written.
     """
     try:
-        path.write_bytes(dump_state(state))
+        write_whole(path, dump_state(state))
     except OSError as error:
         raise SurrogateError(f"cannot write the model file {path}: {error.strerror or error}") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ from ...errors import ConfigError
 from ...generators.base import Evaluation
 from ...oracles.base import Label
 from ...structures.files import file_format, write_structures
+from ...structures.whole_file import write_whole
 from ..rows import evaluation_row, origin
 from ..state import CampaignState, replay
 from ..texts import composition_text
@@ -85,15 +85,14 @@ def _write_folder(chosen: Sequence[Evaluation], folder: Path, suffix: str) -> No
 def _write_table(chosen: Sequence[Evaluation], state: CampaignState, path: Path) -> None:
     rows = [_table_row(evaluation, tuple(state.config["system"]["elements"])) for evaluation in chosen]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    scratch = path.with_name(f".writing-{os.getpid()}-{path.name}")
-    try:
+
+    def fill(scratch: Path) -> None:
         with scratch.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+
+    write_whole(path, fill)
 
 
 def _table_row(evaluation: Evaluation, elements: tuple[str, ...]) -> dict[str, Any]:

@@ -44,9 +44,8 @@ from .rounds import (
     POTENTIAL_NAME,
     RoundFolder,
     RoundRecord,
+    put,
     read_records,
-    write_bytes,
-    write_whole,
 )
 from .training import train_committee
 
@@ -112,7 +111,7 @@ def learn(
         with GracefulStop() as signals:
             session = _Session(config, run_dir, signals, on_progress or _silent, on_round)
             # only now that all files are read: a folder keeps the configuration that it was begun with
-            write_bytes(run_dir / CONFIG_NAME, config.model_dump_json(indent=2).encode())
+            put(run_dir / CONFIG_NAME, config.model_dump_json(indent=2).encode())
             try:
                 end = session.run()
                 if end.exit_code == 0:
@@ -194,7 +193,7 @@ class _Session:
                 folder.make()
                 self.seconds = folder.read_seconds()
                 record = self._first_round(folder) if index == 0 else self._round(folder, index)
-                write_bytes(folder.record, record.as_json())
+                put(folder.record, record.as_json())
                 self.records.append(record)
                 if self.on_round is not None:
                     self.on_round(record)
@@ -233,7 +232,7 @@ class _Session:
             is_test = np.random.default_rng(derive_seed(self.config.seed, 0, "test")).permutation(len(made))
             for k, atoms in enumerate(made):
                 atoms.info[IS_TEST] = bool(is_test[k] < initial.n_test)
-            write_whole(folder.chosen, lambda path: write_structures(path, made))
+            put(folder.chosen, lambda path: write_structures(path, made))
         n_failed = self._label(0, folder)
         n_chosen = len(read_structures(folder.chosen))
         self._take_in(0)
@@ -307,8 +306,8 @@ class _Session:
             self._check_signals()
             raise LearningError("the training ended without a signal")
         # the result first: who finds the committee takes it that the result is there
-        write_whole(self.run_dir / POTENTIAL_NAME, lambda path: save_state(committee.members[0].state(), path))
-        write_whole(folder.committee, lambda path: save_state(committee.state(), path))
+        put(self.run_dir / POTENTIAL_NAME, lambda path: save_state(committee.members[0].state(), path))
+        put(folder.committee, lambda path: save_state(committee.state(), path))
         return committee
 
     def _explore(self, index: int, folder: RoundFolder, committee: Committee) -> tuple[int, Sequence[str]]:
@@ -340,8 +339,8 @@ class _Session:
         for k, visit in enumerate(found.visits):
             visit.atoms.info = {**visit.facts, "round": index, "force_deviation_ev_ang": float(apart.force_ev_ang[k])}
         facts = orjson.dumps({"n_steps": found.n_steps, "explosions": list(found.explosions)})
-        write_bytes(facts_path, facts)
-        write_whole(folder.visited, lambda path: write_structures(path, structures))
+        put(facts_path, facts)
+        put(folder.visited, lambda path: write_structures(path, structures))
         self._note(folder, "exploring", began)
         return found.n_steps, found.explosions
 
@@ -370,9 +369,9 @@ class _Session:
             features = environment_features(candidates, self.elements, cutoff)
             chosen = [candidates[i] for i in farthest_points(features, n, known)]
         if chosen:
-            write_whole(folder.chosen, lambda path: write_structures(path, chosen))
+            put(folder.chosen, lambda path: write_structures(path, chosen))
         else:
-            write_bytes(folder.chosen, b"")
+            put(folder.chosen, b"")
         self._note(folder, "choosing", began)
 
     def _label(self, index: int, folder: RoundFolder) -> int:
@@ -405,7 +404,7 @@ class _Session:
             if len(ended) < len(chosen):  # the others are in the journal, and not made twice
                 raise self._time_is_up()
             rows = [labelled_row(atoms, result) for atoms, result in zip(chosen, ended, strict=True)]
-            write_whole(folder.labelled, lambda path: write_structures(path, rows))
+            put(folder.labelled, lambda path: write_structures(path, rows))
         return sum("failure" in atoms.info for atoms in read_structures(folder.labelled))
 
     def _take_in(self, index: int) -> list[Frame]:

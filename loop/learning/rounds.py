@@ -17,7 +17,6 @@ RUN/potential.safetensors               the result so far
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +24,8 @@ from types import MappingProxyType
 
 import orjson
 
+from ...structures.whole_file import write_whole
 from ..errors import RunDirectoryError
-from ..store.blobs import sync_folder
 
 ROUNDS_FOLDER = "rounds"
 CONFIG_NAME = "config.json"
@@ -120,7 +119,7 @@ class RoundFolder:
         Raises:
             RunDirectoryError: it cannot be written.
         """
-        write_bytes(self._seconds, orjson.dumps(dict(seconds)))
+        put(self._seconds, orjson.dumps(dict(seconds)))
 
     def read_seconds(self) -> dict[str, float]:
         """The inverse of :meth:`write_seconds`; empty where nothing is known.
@@ -136,40 +135,18 @@ class RoundFolder:
             raise RunDirectoryError(f"{self._seconds} is damaged ({error}); remove it") from error
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a scratch file beside ``path``, and put it in place once it is whole and on the disk.
+def put(path: Path, content: bytes | Callable[[Path], object]) -> None:
+    """Put a file in place, whole or not at all; see :func:`~alloysmith.structures.whole_file.write_whole`.
 
     Raises:
         RunDirectoryError: the disk is full or the folder cannot be written.
     """
-    scratch = path.with_name(f".writing-{os.getpid()}-{path.name}")
     try:
-        write(scratch)
-        descriptor = os.open(scratch, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        scratch.replace(path)
-        sync_folder(path.parent)
+        write_whole(path, content)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise RunDirectoryError(
             f"{path} cannot be written: {error.strerror or error}; make room, then go on"
         ) from error
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Put ``content`` into ``path``, whole or not at all.
-
-    Raises:
-        RunDirectoryError: see :func:`write_whole`.
-    """
-
-    def fill(scratch: Path) -> None:
-        scratch.write_bytes(content)
-
-    write_whole(path, fill)
 
 
 def read_records(run_dir: Path) -> list[RoundRecord]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from ... import __version__
+from ...structures.whole_file import write_whole
 from .composition import composition
 from .forecasts import forecasts_of
 from .operation import failures, utilization
@@ -43,9 +44,7 @@ def write_page(document: str, path: Path) -> None:
         OSError: ``path`` cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.writing")
-    scratch.write_text(document, encoding="utf-8")
-    scratch.replace(path)
+    write_whole(path, document.encode())
 
 
 def build_report(

@@ -20,6 +20,7 @@ from ...oracles.validation.settings import CrystalEntry, Reference, ValidationSe
 from ...oracles.validation.surfaces import J_M2_PER_EV_ANG2, SurfaceEnergies
 from ...oracles.validation.vacancy_migration import VacancyMigration
 from ..texts import axis_label, duration_text, unit_of
+from .build import write_page
 from .page import Section, page, table
 from .validation_figures import coexistence_figures, dispersion_figure, energy_volume_figure, migration_figure
 
@@ -122,9 +123,7 @@ def write_validation_report(
     lead = f"The potential <b>{html.escape(record.potential.label)}</b> ({html.escape(elements)}). {_verdict(entries)}"
     footer = f"Alloysmith {html.escape(__version__)} · fingerprint {html.escape(record.potential.fingerprint)}"
     document = page(settings.name, lead, sections, footer, kicker="Alloysmith validation report")
-    scratch = path.with_name(f".{path.name}.writing")
-    scratch.write_text(document, encoding="utf-8")
-    scratch.replace(path)
+    write_page(document, path)
 
 
 def _values(crystal: CrystalEntry, entries: Sequence[Entry]) -> dict[str, float]:

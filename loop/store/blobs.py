@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
+from ...structures.whole_file import write_whole
 from ..errors import RunDirectoryError
 
 MODELS_FOLDER = "models"
@@ -26,17 +26,10 @@ class BlobStore:
             RunDirectoryError: the folder cannot be written, or the disk is full.
         """
         name = f"{_hash(content)}{suffix}"
-        scratch = self._folder / f".writing-{os.getpid()}{suffix}"
         try:
             self._folder.mkdir(exist_ok=True)
-            with scratch.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(self._folder / name)
-            sync_folder(self._folder)
+            write_whole(self._folder / name, content)
         except OSError as error:
-            scratch.unlink(missing_ok=True)
             raise RunDirectoryError(
                 f"{self._folder} cannot be written: {error.strerror or error}; make room, then resume"
             ) from error
@@ -58,12 +51,3 @@ class BlobStore:
 
 def _hash(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, as fsync does for the content of a file."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from ...structures.whole_file import write_whole
 from ..base import FailureKind, OracleError
 
 
@@ -17,12 +17,7 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    scratch = path.with_name(f".{path.name}.writing")
-    with scratch.open("wb") as file:
-        file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    write_whole(path, orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
 
 def read_json(path: Path) -> Any:

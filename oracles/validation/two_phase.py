@@ -16,6 +16,7 @@ import numpy as np
 from ase import Atoms
 
 from ...errors import ConfigError
+from ...structures.whole_file import write_whole
 from ..base import FailureKind, OracleError
 from ..lammps_engine import potential_commands, try_potential
 from ..lammps_library import LammpsUnavailableError, new_lammps
@@ -201,9 +202,7 @@ def _barostat(protocol: Protocol) -> str:
 
 def _write_restart(lmp: Any, target: Path) -> None:
     """Write a restart file, complete before it has its name."""
-    scratch = target.with_name(f".{target.name}.writing")
-    lmp.command(f'write_restart "{scratch}"')
-    scratch.replace(target)
+    write_whole(target, lambda scratch: lmp.command(f'write_restart "{scratch}"'))
 
 
 @contextmanager

@@ -7,8 +7,6 @@ with cubic polynomials; with the default grids that changes energies by less tha
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from ase.data import atomic_masses, atomic_numbers, reference_states
 
+from ...structures.whole_file import write_whole
 from ..base import SurrogateError
 from .model import EamModel
 from .radial import type_pairs
@@ -170,13 +169,7 @@ def write_text(text: str, path: Path) -> None:
         SurrogateError: the folder does not exist or cannot be written to.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
-            temporary = Path(folder) / path.name
-            with temporary.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise SurrogateError(f"{path} cannot be written ({error}); choose a folder that exists and is yours") from error
 

@@ -6,7 +6,6 @@ the new one. It has the format of a model file: named arrays with a checksum ove
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...structures.whole_file import write_whole
 from ..base import SurrogateError, SurrogateState
 from ..model_file import dump_state, load_state
 
@@ -43,18 +43,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """
     settings = {"inputs": dict(checkpoint.inputs), "facts": dict(checkpoint.facts)}
     content = dump_state(SurrogateState(KIND, settings, checkpoint.arrays))
-    beside = path.with_name(path.name + ".tmp")
     try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(path, content)
     except OSError as error:
         raise SurrogateError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
 

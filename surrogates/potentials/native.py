@@ -10,8 +10,8 @@ from pathlib import Path
 from ...oracles.force_engine import ForceEngine
 from ...oracles.potentials import FilesPotentialSettings, LammpsPotential
 from ..base import SurrogateError
-from ..eam import adp, setfl
 from ..eam.model import EamModel
+from ..eam.table_file import table_format, write_table
 from .base import Potential
 from .engine import PotentialEngine
 from .torch_potential import TorchPotential
@@ -19,9 +19,8 @@ from .torch_potential import TorchPotential
 
 def native_suffix(potential: Potential) -> str | None:
     """How the name of the potential's LAMMPS file ends; ``None`` where LAMMPS has no pair style for it."""
-    if isinstance(potential, TorchPotential) and isinstance(potential.model, EamModel):
-        return setfl.SUFFIX if potential.model.angular is None else adp.SUFFIX
-    return None
+    model = _tabulable(potential)
+    return None if model is None else table_format(model).suffix
 
 
 def write_native(potential: Potential, path: Path, *, comment: str = "") -> LammpsPotential:
@@ -36,26 +35,26 @@ def write_native(potential: Potential, path: Path, *, comment: str = "") -> Lamm
     Raises:
         SurrogateError: LAMMPS has no pair style for it, a wrong name, or the file cannot be written.
     """
-    suffix = native_suffix(potential)
-    if suffix is None or not isinstance(potential, TorchPotential) or not isinstance(potential.model, EamModel):
+    model, symbols = _tabulable(potential), " ".join(potential.spec.elements)
+    if model is None:
         raise SurrogateError(
             f"LAMMPS has no pair style for a potential of kind {potential.spec.kind!r}; it runs through `alloysmith md`"
         )
-    if not path.name.endswith(suffix):
-        raise SurrogateError(f"the file of this potential must be named *{suffix}, got {path.name}")
-    text = comment or f"{' '.join(potential.spec.elements)}: fitted by Alloysmith to {potential.spec.n_train} frames"
-    if suffix == adp.SUFFIX:
-        adp.write_adp(potential.model, path, comment=text)
-        style = "adp"
-    else:
-        setfl.write_setfl(potential.model, path, comment=text)
-        style = "eam/alloy"
-    symbols = " ".join(potential.spec.elements)
-    coeff = f"* * {path.name} {symbols}"
+    text = comment or f"{symbols}: fitted by Alloysmith to {potential.spec.n_train} frames"
+    write_table(model, path, comment=text)
     settings = FilesPotentialSettings(
-        pair_style=style, pair_coeff=(coeff,), elements=potential.spec.elements, base_dir=path.resolve().parent
+        pair_style=table_format(model).pair_style,
+        pair_coeff=(f"* * {path.name} {symbols}",),
+        elements=potential.spec.elements,
+        base_dir=path.resolve().parent,
     )
     return settings.load()
+
+
+def _tabulable(potential: Potential) -> EamModel | None:
+    if isinstance(potential, TorchPotential) and isinstance(potential.model, EamModel):
+        return potential.model
+    return None
 
 
 @contextmanager

