@@ -22,7 +22,7 @@ CONFIG = """
 potential: {kind: eam, overrides: {Cu: {beta: 4.6, A: 0.42}}}
 elements: [Cu]
 data: {files: [cu.extxyz], test_fraction: 0.2, validation_fraction: 0.1}
-training: {max_epochs: 8}
+training: {max_epochs: 5}
 seed: 3
 """
 
@@ -33,12 +33,23 @@ def _structures(n: int) -> list[Atoms]:
     return perturbed_crystals(space, n, PerturbationSettings(displacement_ang=(0.02, 0.15)), seed=1)
 
 
+def _start() -> TorchPotential:
+    model = EamSettings().build(("Cu",))
+    return TorchPotential(PotentialSpec("eam", ("Cu",), model.cutoff_ang), model)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    """A model file that needed no fit."""
+    save_potential(_start(), tmp_path / "cu.safetensors")
+    return tmp_path / "cu.safetensors"
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A configuration, and copper labelled with the ZJW04 potential that the fit starts beside."""
-    model = EamSettings().build(("Cu",))
-    truth = TorchPotential(PotentialSpec("eam", ("Cu",), model.cutoff_ang), model)
-    rows = _structures(24)
+    truth = _start()
+    rows = _structures(14)
     for atoms, found in zip(rows, truth.evaluate(rows), strict=True):
         atoms.info["energy"] = found.energy_ev
         atoms.info["stress"] = found.stress.ravel()
@@ -107,9 +118,8 @@ def test_everything_wrong_with_the_data_is_named_before_training(alloysmith: Com
     assert not (folder / "cu.safetensors").exists()
 
 
-def test_unknown_elements_are_left_out_of_predictions(alloysmith: CommandLine, folder: Path) -> None:
-    model = folder / "cu.safetensors"
-    assert alloysmith("fit", folder / "fit.yaml", "-o", model, "--set", "training.max_epochs=1").code == 0
+def test_unknown_elements_are_left_out_of_predictions(alloysmith: CommandLine, folder: Path, start: Path) -> None:
+    model = start
     rows = _structures(2)
     rows[0].symbols[3] = "Zn"
     write_structures(folder / "mixed.extxyz", rows)
@@ -121,14 +131,11 @@ def test_unknown_elements_are_left_out_of_predictions(alloysmith: CommandLine, f
     assert "predicted_energy_ev" in second.info
 
 
-def test_what_a_potential_cannot_tell_is_left_out(alloysmith: CommandLine, tmp_path: Path) -> None:
-    model = EamSettings().build(("Cu",))
-    spec = PotentialSpec("eam", ("Cu",), model.cutoff_ang)
-    save_potential(TorchPotential(spec, model), tmp_path / "cu.safetensors")
+def test_what_a_potential_cannot_tell_is_left_out(alloysmith: CommandLine, start: Path, tmp_path: Path) -> None:
     dimer = Atoms("Cu2", positions=[(0.0, 0.0, 0.0), (0.0, 0.0, 2.2)])
     collapsed = Atoms("Cu", cell=[0.1, 0.1, 0.1], pbc=True)
     write_structures(tmp_path / "odd.extxyz", [dimer, collapsed])
-    ended = alloysmith("predict", tmp_path / "cu.safetensors", tmp_path / "odd.extxyz", "-o", tmp_path / "out.extxyz")
+    ended = alloysmith("predict", start, tmp_path / "odd.extxyz", "-o", tmp_path / "out.extxyz")
     assert ended.code == 0, ended.err
     first, second = read_structures(tmp_path / "out.extxyz")
     assert "predicted_stress_ev_ang3" not in first.info
@@ -136,12 +143,10 @@ def test_what_a_potential_cannot_tell_is_left_out(alloysmith: CommandLine, tmp_p
     assert "per atom" in second.info["failure_message"]
 
 
-def test_tables_and_cards_make_their_folder(alloysmith: CommandLine, tmp_path: Path) -> None:
-    model = EamSettings().build(("Cu",))
-    save_potential(TorchPotential(PotentialSpec("eam", ("Cu",), model.cutoff_ang), model), tmp_path / "cu.safetensors")
-    table = alloysmith("tabulate", tmp_path / "cu.safetensors", "-o", tmp_path / "new" / "Cu.eam.alloy")
+def test_tables_and_cards_make_their_folder(alloysmith: CommandLine, start: Path, tmp_path: Path) -> None:
+    table = alloysmith("tabulate", start, "-o", tmp_path / "new" / "Cu.eam.alloy")
     assert table.code == 0, table.err
-    folder = alloysmith("card", tmp_path / "cu.safetensors", "-o", tmp_path)
+    folder = alloysmith("card", start, "-o", tmp_path)
     assert "is a folder" in folder.err
 
 

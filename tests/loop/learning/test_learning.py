@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from dataclasses import replace
 from multiprocessing import get_context
@@ -121,19 +122,28 @@ def _tiny(**changes: object) -> LearningConfig:
     return LearningConfig.model_validate({**TINY, **changes})
 
 
-def test_what_has_ended_does_not_go_on_by_itself(tmp_path: Path) -> None:
-    first = learn(_tiny(), tmp_path)
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LearningEnd]:
+    """A learning of one round; copy its folder before going on with it."""
+    folder = tmp_path_factory.mktemp("ended") / "run"
+    return folder, learn(_tiny(), folder)
+
+
+def test_what_has_ended_does_not_go_on_by_itself(ended: tuple[Path, LearningEnd]) -> None:
+    folder, first = ended
     assert (first.reason, len(first.records)) == ("rounds", 2)
-    again = learn(_tiny(), tmp_path)
+    again = learn(_tiny(), folder)
     assert (again.reason, again.records) == (first.reason, first.records)
 
 
-def test_the_wall_time_counts_all_sessions_and_ends_stages(tmp_path: Path) -> None:
+def test_the_wall_time_counts_all_sessions_and_ends_stages(ended: tuple[Path, LearningEnd], tmp_path: Path) -> None:
     with pytest.raises(LearningError, match=r"was spent before the first structures.*raise budget\.wall_s"):
-        learn(_tiny(budget={"n_labels": 40, "wall_s": 1e-6}), tmp_path)
-    whole = learn(_tiny(), tmp_path)
+        learn(_tiny(budget={"n_labels": 40, "wall_s": 1e-6}), tmp_path / "new")
+    folder, whole = ended
+    shutil.copytree(folder, tmp_path / "copy")
     spent = sum(whole.records[0].seconds.values())
-    later = learn(_tiny(budget={"n_labels": 40, "wall_s": spent}, stopping={"max_rounds": 2}), tmp_path)
+    config = _tiny(budget={"n_labels": 40, "wall_s": spent}, stopping={"max_rounds": 2})
+    later = learn(config, tmp_path / "copy")
     assert (later.reason, later.exit_code) == ("wall_time", 0)
     assert later.records == whole.records
 
@@ -155,7 +165,7 @@ def test_an_oracle_that_labels_nothing_is_told_with_its_reason(tmp_path: Path, m
 
 
 def test_reference_energies_leave_no_trace_in_the_result(tmp_path: Path) -> None:
-    config = _tiny(energy_reference={"Al": 1.0}, initial={"n_structures": 4}, training={"max_epochs": 10})
+    config = _tiny(energy_reference={"Al": 1.0}, initial={"n_structures": 4}, training={"max_epochs": 6})
     learn(config, tmp_path)
     potential = load_potential(tmp_path / POTENTIAL_NAME)
     assert potential.spec.reference_energies_ev == {"Al": 1.0}
@@ -164,11 +174,10 @@ def test_reference_energies_leave_no_trace_in_the_result(tmp_path: Path) -> None
         assert found.energy_ev / len(row) == pytest.approx(row.info["energy_ev"] / len(row), abs=0.3)
 
 
-def test_data_of_the_user_is_learnt_from_and_its_tests_are_not(tmp_path: Path) -> None:
-    learn(_tiny(stopping={"max_rounds": 1}), tmp_path / "first")
-    data = {"files": [str(RoundFolder(tmp_path / "first", 0).labelled)], "test_fraction": 0.5}
+def test_data_of_the_user_is_learnt_from_and_its_tests_are_not(ended: tuple[Path, LearningEnd], tmp_path: Path) -> None:
+    data = {"files": [str(RoundFolder(ended[0], 0).labelled)], "test_fraction": 0.5}
     data |= {"checks": {"max_energy_deviation_ev_per_atom": 100.0}}
-    end = learn(_tiny(data=data, seed=1), tmp_path / "second")
+    end = learn(_tiny(data=data, seed=1), tmp_path)
     assert (end.records[0].n_labels, end.records[0].n_test) == (4 + 3, 2 + 3)
 
 

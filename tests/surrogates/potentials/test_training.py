@@ -54,7 +54,7 @@ def short(name: str, **changes: object) -> TrainingSettings:
 @pytest.mark.parametrize("kind", [MorseModel, ClosedMorseModel])
 def test_gauss_newton_finds_the_labels_model(kind: type[MorseModel]) -> None:
     frames = labelled_frames(15)
-    settings = TrainingSettings(optimizer=OPTIMIZERS["gauss_newton"], max_epochs=40, patience=None)
+    settings = TrainingSettings(optimizer=OPTIMIZERS["gauss_newton"], max_epochs=20, patience=None)
     result = train(kind(0.3, 1.2, 2.7), frames[:12], frames[12:], settings=settings, seed=0)
     assert weights(result.model)[[0, 1, 2]] == pytest.approx(TRUE, rel=1e-4)
     assert evaluate_errors(result.model, frames[12:]).overall.force_mae < 1e-5
@@ -118,7 +118,7 @@ def test_masked_labels_are_trained_around() -> None:
         replace(frame, forces=None if k % 3 == 0 else frame.forces, stress=None if k % 2 else frame.stress)
         for k, frame in enumerate(labelled_frames(12))
     ]
-    settings = TrainingSettings(optimizer=OPTIMIZERS["gauss_newton"], max_epochs=40, patience=None)
+    settings = TrainingSettings(optimizer=OPTIMIZERS["gauss_newton"], max_epochs=20, patience=None)
     result = train(start_model(), frames, settings=settings, seed=0)
     assert weights(result.model)[[0, 1, 2]] == pytest.approx(TRUE, rel=1e-4)
 
