@@ -48,6 +48,12 @@ OPTIMIZERS: Mapping[str, Mapping[str, Any]] = {
     "lbfgs": {"optimizer": {"kind": "lbfgs"}},
     # the paper's: learning rate 0.01, batches of 25
     "adam": {"optimizer": {"kind": "adam", "learning_rate": 0.01, "batch_frames": 25}},
+    # the same, and the learning rate goes down over 60 epochs
+    "adam-cosine": {
+        "optimizer": {"kind": "adam", "learning_rate": 0.01, "batch_frames": 25},
+        "schedule": {"kind": "cosine"},
+        "max_epochs": 60,
+    },
 }
 
 
