@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from alloysmith.errors import ConfigError
 from alloysmith.generators.base import Failure
+from alloysmith.loop.cli.arguments import shipped_configs
 from alloysmith.loop.errors import RunDirectoryError
 from alloysmith.loop.labelling import LabellingRun
 from alloysmith.loop.learning.config import LearningConfig, load_learning_config
@@ -79,6 +80,11 @@ def test_an_oracle_without_forces_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"gives no energy_ev, forces_ev_ang.*single_point"):
         load_learning_config(path)
+
+
+@pytest.mark.parametrize("name", [name for name in shipped_configs() if name.startswith("learn_")])
+def test_shipped_configurations(name: str) -> None:
+    assert load_learning_config(shipped_configs()[name]).potential.kind == "eam"
 
 
 def test_a_budget_that_the_first_structures_exceed_is_refused() -> None:
