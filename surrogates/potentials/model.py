@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .frame import Frame
 from .graph import Batch
 
 
@@ -51,6 +52,13 @@ class PotentialModel(nn.Module, ABC):
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
         """JSON-able facts from which an equal model without its parameters can be built."""
+
+    def prepare(self, frames: Sequence[Frame], *, seed: int) -> None:
+        """Take what is no parameter from the training data; called before the first step of each training.
+
+        It has an effect once at most: a model that goes on learning stays the function it is. Frames are without
+        reference energies.
+        """
 
     @contextmanager
     def composable(self) -> Iterator[None]:

@@ -158,14 +158,15 @@ class Objective:
         return Value(amount + sum(losses.values()), amount, _roots(means), losses), gradient
 
     def constraint_terms(self, *, with_curvature: bool = False) -> tuple[Mapping[str, float], Tensor, Tensor]:
-        """The constraints' losses by name, the gradient of their sum, and its Gauss-Newton matrix (zeros if unwanted).
+        """The constraints' losses by name, the gradient of their sum, and its Gauss-Newton matrix (empty if unwanted).
 
         Where a constraint offers ``residuals(model)``, its loss may be any function of their norm: the slope of that
         function comes from the gradients of both. Otherwise the loss is taken for one squared residual.
         """
         losses = {}
         gradient = torch.zeros_like(self.parameters())
-        matrix = gradient.new_zeros(len(gradient), len(gradient))
+        n = len(gradient) if with_curvature else 0
+        matrix = gradient.new_zeros(n, n)
         for constraint in self.constraints:
             loss = constraint.loss(self.model)
             losses[constraint.name] = float(loss.detach())

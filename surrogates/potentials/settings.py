@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from ..base import SurrogateError, SurrogateState
+from ..deeppot import settings as deeppot
+from ..deeppot.settings import DeepPotSettings, deeppot_from_state
 from ..eam import settings as eam
 from ..eam.settings import EamSettings, eam_from_state
 from ..model_file import load_state, save_state
@@ -12,13 +17,15 @@ from . import committee
 from .base import Potential
 from .committee import Committee, member_states
 
-ModelSettings = EamSettings
-"""Settings of a model; a union by ``kind`` as soon as there is a second one."""
+ModelSettings = Annotated[EamSettings | DeepPotSettings, Field(discriminator="kind")]
+"""Settings of a model, by ``kind``."""
+
+_KINDS = (eam.KIND, deeppot.KIND, committee.KIND)
 
 
 def is_potential(state: SurrogateState) -> bool:
     """Whether a state is a potential's, rather than another surrogate's."""
-    return state.kind in (eam.KIND, committee.KIND)
+    return state.kind in _KINDS
 
 
 def potential_from_state(state: SurrogateState) -> Potential:
@@ -29,11 +36,11 @@ def potential_from_state(state: SurrogateState) -> Potential:
     """
     if state.kind == eam.KIND:
         return eam_from_state(state)
+    if state.kind == deeppot.KIND:
+        return deeppot_from_state(state)
     if state.kind == committee.KIND:
         return Committee(tuple(potential_from_state(member) for member in member_states(state)))
-    raise SurrogateError(
-        f"a model of kind {state.kind!r} is no interatomic potential; those are {eam.KIND} and {committee.KIND}"
-    )
+    raise SurrogateError(f"a model of kind {state.kind!r} is no interatomic potential; those are {', '.join(_KINDS)}")
 
 
 def save_potential(potential: Potential, path: Path) -> None:

@@ -112,6 +112,7 @@ def train(
     device_before, dtype_before = parameter.device, parameter.dtype
     device, dtype = settings.torch_device(), settings.torch_dtype()
     with _surroundings(settings.n_threads, seed):
+        model.prepare(train, seed=seed)
         inputs = hashes_of_inputs(model, train, validation, settings, seed)
         model.to(device=device, dtype=dtype)
         try:

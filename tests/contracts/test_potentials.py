@@ -11,12 +11,14 @@ import torch
 from alloysmith.oracles.base import FailureKind, OracleError
 from alloysmith.oracles.force_engine import Evaluation
 from alloysmith.surrogates.base import SurrogateError, SurrogateState
+from alloysmith.surrogates.deeppot.settings import DeepPotSettings
 from alloysmith.surrogates.eam.settings import EamSettings
 from alloysmith.surrogates.model_file import load_state, save_state
 from alloysmith.surrogates.potentials.base import GraphPotential, Potential, PotentialSpec
 from alloysmith.surrogates.potentials.calculator import PotentialCalculator
 from alloysmith.surrogates.potentials.committee import Committee
 from alloysmith.surrogates.potentials.engine import PotentialEngine
+from alloysmith.surrogates.potentials.frame import Frame
 from alloysmith.surrogates.potentials.settings import potential_from_state
 from alloysmith.surrogates.potentials.torch_potential import TorchPotential
 from alloysmith.tests.lennard_jones import LennardJones, lennard_jones
@@ -37,12 +39,29 @@ def eam(**settings) -> TorchPotential:
     return TorchPotential(PotentialSpec("eam", ELEMENTS, model.cutoff_ang, 7, REFERENCES, {"data": "none"}), model)
 
 
+def deeppot(**settings) -> TorchPotential:
+    """Normalized by data, so that empty places in the environment count, and some layers without shortcuts."""
+    parts = {"descriptor": {"neuron": (8, 16), "axis_neuron": 3}, "fitting_net": {"neuron": (12, 12, 24)}}
+    model = DeepPotSettings.model_validate({"seed": 1, **parts, **settings}).build(ELEMENTS)
+    crystals = [bulk("Ni", "fcc", a=3.5, cubic=True), bulk("Mo", "bcc", a=3.1, cubic=True)]
+    model.prepare([Frame(atoms, -4.0 * len(atoms)) for atoms in crystals], seed=0)
+    with torch.no_grad():
+        for fitting in model.fittings:
+            fitting.weights[0] *= 10.0  # as steep as what is learnt
+            fitting.output_weight *= 30.0
+    return TorchPotential(PotentialSpec("deeppot", ELEMENTS, model.cutoff_ang, 7, REFERENCES, {"data": "none"}), model)
+
+
 POTENTIALS: dict[str, Callable[[], Potential]] = {
     "lennard_jones": lambda: lennard_jones(*ELEMENTS, references_ev=REFERENCES),
     "zjw04": lambda: eam(cutoff_ang=6.0),
     "zjw04 piecewise, mixing": lambda: eam(cutoff_ang=6.0, embedding="piecewise", cross="mixing"),
     "adp": lambda: eam(cutoff_ang=6.0, angular=True),
     "spline adp": lambda: eam(cutoff_ang=6.0, functions="spline", embedding="spline", angular=True),
+    "deeppot": lambda: deeppot(),
+    "deeppot one side": lambda: deeppot(
+        cutoff_ang=5.0, switch_ang=2.0, descriptor={"neuron": (6, 6, 9), "type_one_side": True, "resnet_dt": True}
+    ),
     "committee": lambda: Committee((eam(cutoff_ang=6.0), eam(cutoff_ang=5.5))),
 }
 

@@ -1,0 +1,219 @@
+"""Deep potentials with a smooth descriptor (DeepPot-SE), with forces in closed form.
+
+Zhang et al., "End-to-end symmetry preserving inter-atomic potential energy model for finite and extended systems"
+(NeurIPS 2018), with the conventions of DeePMD-kit 3, so that equal parameters give equal energies.
+
+The environment of an atom i is ``T_i = sum_j R_ij G(s_ij)``, with the rows R of the normalized environment matrix
+and an embedding network G of its first column; the descriptor is ``T_i^t T_i'``, where ``'`` keeps the first columns
+(the axis neurons), and a fitting network makes an energy of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..potentials.frame import Frame
+from ..potentials.graph import Batch
+from ..potentials.model import PotentialModel
+from .environment import environment, slopes_by_vector
+from .neighbours import Neighbours, neighbours
+from .networks import ResidualNetwork
+from .statistics import statistics
+
+_FIRST_NEIGHBOURS = 64.0  # shared by the species, before any data was seen
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Shape of a deep potential; names as in :class:`~.settings.DeepPotSettings`."""
+
+    switch_ang: float
+    embedding: tuple[int, ...]
+    axis_neurons: int
+    fitting: tuple[int, ...]
+    embedding_time_step: bool
+    fitting_time_step: bool
+    one_side: bool
+
+
+class DeepPotModel(PotentialModel):
+    """A deep potential.
+
+    Args:
+        elements: chemical symbols of the species, in order.
+        cutoff_ang: pairs further apart do not interact, Å.
+        architecture: widths and options.
+        seed: of the first parameters; where ``None``, :meth:`prepare` draws them anew from the training's seed.
+        settings: facts from which an equal model without its parameters can be built.
+    """
+
+    means: Tensor
+    deviations: Tensor
+    n_neighbours: Tensor
+    energies_ev: Tensor
+    is_prepared: Tensor
+
+    def __init__(
+        self,
+        elements: tuple[str, ...],
+        cutoff_ang: float,
+        architecture: Architecture,
+        *,
+        seed: int | None,
+        settings: Mapping[str, Any],
+    ) -> None:
+        super().__init__(elements, cutoff_ang)
+        self.architecture = architecture
+        self._seed = seed
+        self._settings = dict(settings)
+        n = len(elements)
+        self.embeddings = nn.ModuleList(
+            ResidualNetwork(1, architecture.embedding, has_time_step=architecture.embedding_time_step, has_output=False)
+            for _ in range(n if architecture.one_side else n * n)
+        )
+        n_features = architecture.embedding[-1] * architecture.axis_neurons
+        self.fittings = nn.ModuleList(
+            ResidualNetwork(
+                n_features, architecture.fitting, has_time_step=architecture.fitting_time_step, has_output=True
+            )
+            for _ in range(n)
+        )
+        self.register_buffer("means", torch.zeros(n, dtype=torch.float64))
+        self.register_buffer("deviations", torch.ones(n, 2, dtype=torch.float64))
+        self.register_buffer("n_neighbours", torch.full((n,), _FIRST_NEIGHBOURS / n, dtype=torch.float64))
+        self.register_buffer("energies_ev", torch.zeros(n, dtype=torch.float64))
+        self.register_buffer("is_prepared", torch.tensor(False))
+        self._draw(seed or 0)
+
+    def settings(self) -> Mapping[str, Any]:
+        """See :meth:`~alloysmith.surrogates.potentials.model.PotentialModel.settings`."""
+        return self._settings
+
+    def embedding(self, centre: int, neighbour: int) -> ResidualNetwork:
+        """The embedding network of atoms of one species and their neighbours of another."""
+        n = len(self.elements)
+        found = self.embeddings[neighbour if self.architecture.one_side else centre * n + neighbour]
+        assert isinstance(found, ResidualNetwork)
+        return found
+
+    def fitting(self, species: int) -> ResidualNetwork:
+        """The fitting network of a species."""
+        found = self.fittings[species]
+        assert isinstance(found, ResidualNetwork)
+        return found
+
+    def prepare(self, frames: Sequence[Frame], *, seed: int) -> None:
+        """Take normalization and energies of the species from the training data, once.
+
+        A model that was prepared before, and so perhaps trained, stays as it is.
+
+        Raises:
+            SurrogateError: an element that the model lacks, or coordinates that are not finite.
+        """
+        if bool(self.is_prepared):
+            return
+        found = statistics(frames, self.elements, self.architecture.switch_ang, self.cutoff_ang, seed=seed)
+        self.means.copy_(torch.from_numpy(found.means))
+        self.deviations.copy_(torch.from_numpy(found.deviations))
+        self.n_neighbours.copy_(torch.from_numpy(found.n_neighbours))
+        self.energies_ev.copy_(torch.from_numpy(found.energies_ev))
+        self.is_prepared.fill_(True)
+        if self._seed is None:
+            self._draw(seed)
+
+    def energies(self, batch: Batch) -> Tensor:
+        """Energy of each structure, ``[n_frames]``, eV; differentiable to any order in vectors and parameters."""
+        near = neighbours(batch, len(self.elements))
+        edges = self._edges(batch)
+        per_atom = []
+        for a in range(len(self.elements)):
+            moments = self._empty_places(a, near)
+            for b, rows in self._rows(a, edges, near):
+                values = self.embedding(a, b)(rows[..., :1].reshape(-1, 1))
+                moments = moments + torch.bmm(rows.mT, values.reshape(*rows.shape[:2], values.shape[1]))
+            features = self._features(moments / self.n_neighbours.sum())
+            per_atom.append(self.fitting(a)(features) + self.energies_ev[a])
+        return torch.zeros_like(batch.volumes).index_add(0, near.frames, torch.cat(per_atom))
+
+    def energies_and_pair_forces(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Energies ``[n_frames]`` and the energy's derivative by each pair vector, ``[n_pairs, 3]``, in closed form.
+
+        No automatic derivative is taken, so a loss in both needs a single backward pass.
+        """
+        near = neighbours(batch, len(self.elements))
+        edges = self._edges(batch)
+        per_atom, by_edge = [], []
+        for a in range(len(self.elements)):
+            moments = self._empty_places(a, near)
+            blocks = []
+            for b, rows in self._rows(a, edges, near):
+                flat = self.embedding(a, b).values_and_slopes(rows[..., :1].reshape(-1, 1))
+                values, slopes = (x.reshape(*rows.shape[:2], x.shape[1]) for x in flat)
+                moments = moments + torch.bmm(rows.mT, values)
+                blocks.append((rows, values, slopes))
+            scale = 1.0 / self.n_neighbours.sum()
+            moments = moments * scale
+            energies, by_features = self.fitting(a).output_and_gradient(self._features(moments))
+            per_atom.append(energies + self.energies_ev[a])
+            by_moments = self._back_from_features(moments, by_features) * scale
+            deviations = self._deviations(a)
+            for rows, values, slopes in blocks:
+                by_rows = torch.bmm(values, by_moments.mT)
+                by_s = (torch.bmm(slopes, by_moments.mT) * rows).sum(-1, keepdim=True)
+                by_rows = torch.cat([by_rows[..., :1] + by_s, by_rows[..., 1:]], -1) / deviations
+                by_edge.append(by_rows.reshape(-1, 4))
+        total = torch.zeros_like(batch.volumes).index_add(0, near.frames, torch.cat(per_atom))
+        of_edges = torch.cat(by_edge).index_select(0, near.slots)
+        n_pairs = len(batch.first)
+        forth, back = of_edges[:n_pairs], of_edges[n_pairs:]
+        by_row = torch.cat([forth[:, :1] + back[:, :1], forth[:, 1:] - back[:, 1:]], 1)
+        return total, slopes_by_vector(batch.vectors, by_row, self.architecture.switch_ang, self.cutoff_ang)
+
+    def _edges(self, batch: Batch) -> Tensor:
+        """Rows of the environment matrix of each edge of :class:`~.neighbours.Neighbours`, ``[2 n_pairs + 1, 4]``."""
+        rows = environment(batch.vectors, self.architecture.switch_ang, self.cutoff_ang)
+        return torch.cat([rows, torch.cat([rows[:, :1], -rows[:, 1:]], 1), rows.new_zeros(1, 4)])
+
+    def _rows(self, centre: int, edges: Tensor, near: Neighbours) -> Iterator[tuple[int, Tensor]]:
+        """Normalized rows of the neighbours of each species, ``[n_a, n_neighbours, 4]``; empty places are as at the
+        cutoff, where a neighbour leaves."""
+        mean = torch.nn.functional.pad(self.means[centre : centre + 1], (0, 3))
+        deviations = self._deviations(centre)
+        for b, chosen in enumerate(near.edges[centre]):
+            rows = edges.index_select(0, chosen.reshape(-1))
+            yield b, ((rows - mean) / deviations).reshape(*chosen.shape, 4)
+
+    def _deviations(self, centre: int) -> Tensor:
+        radial, angular = self.deviations[centre].unbind()
+        return torch.stack([radial, angular, angular, angular])
+
+    def _empty_places(self, centre: int, near: Neighbours) -> Tensor:
+        """What places beyond the widest row add to the moments, ``[n_a, 4, last embedding width]``."""
+        s = (-self.means[centre] / self.deviations[centre, 0]).reshape(1, 1)
+        radial = s.new_zeros(self.architecture.embedding[-1])
+        for b, chosen in enumerate(near.edges[centre]):
+            radial = radial + (self.n_neighbours[b] - chosen.shape[1]) * (s * self.embedding(centre, b)(s))[0]
+        return torch.cat([radial[None], radial.new_zeros(3, len(radial))]).expand(len(near.atoms[centre]), -1, -1)
+
+    def _features(self, moments: Tensor) -> Tensor:
+        """Descriptors ``[n_a, n_features]`` from moments ``[n_a, 4, last embedding width]``."""
+        return torch.bmm(moments.mT, moments[..., : self.architecture.axis_neurons]).flatten(1)
+
+    def _back_from_features(self, moments: Tensor, by_features: Tensor) -> Tensor:
+        """Derivatives by the moments from those by the descriptors."""
+        n_axis = self.architecture.axis_neurons
+        slopes = by_features.reshape(len(moments), moments.shape[2], n_axis)
+        by_moments = torch.bmm(moments[..., :n_axis], slopes.mT)
+        of_axis = torch.bmm(moments, slopes)
+        return torch.cat([by_moments[..., :n_axis] + of_axis, by_moments[..., n_axis:]], -1)
+
+    def _draw(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for network in (*self.embeddings, *self.fittings):
+            assert isinstance(network, ResidualNetwork)
+            network.draw(generator)

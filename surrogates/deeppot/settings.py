@@ -1,0 +1,117 @@
+"""How a configuration names a deep potential, and building it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from ase.data import atomic_numbers
+from pydantic import Field, model_validator
+
+from ...structures.settings import Settings
+from ..base import SurrogateError, SurrogateState
+from ..potentials.base import PotentialSpec
+from ..potentials.torch_potential import TorchPotential
+from .model import Architecture, DeepPotModel
+
+KIND = "deeppot"
+
+
+class DescriptorSettings(Settings):
+    """The descriptor and its embedding networks; DeePMD-kit's `se_e2_a`."""
+
+    neuron: tuple[int, ...] = Field(default=(10, 20), min_length=1)
+    """Widths of the embedding networks; a layer that keeps or doubles the width has a shortcut."""
+    axis_neuron: int = Field(default=4, ge=1)
+    """Number of columns that the descriptor pairs with all others."""
+    resnet_dt: bool = False
+    """Trained time steps in the embedding networks."""
+    type_one_side: bool = False
+    """One embedding network for each species of neighbours, instead of one for each pair of species."""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> DescriptorSettings:
+        if min(self.neuron) < 1:
+            raise ValueError(f"neuron must be positive widths, got {self.neuron}")
+        if self.axis_neuron > self.neuron[-1]:
+            raise ValueError(f"axis_neuron must be at most the last width {self.neuron[-1]}, got {self.axis_neuron}")
+        return self
+
+
+class FittingSettings(Settings):
+    """The fitting networks, one for each species."""
+
+    neuron: tuple[int, ...] = Field(default=(50, 50), min_length=1)
+    """Widths of the hidden layers; a layer that keeps or doubles the width has a shortcut."""
+    resnet_dt: bool = True
+    """Trained time steps."""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> FittingSettings:
+        if min(self.neuron) < 1:
+            raise ValueError(f"neuron must be positive widths, got {self.neuron}")
+        return self
+
+
+class DeepPotSettings(Settings):
+    """A deep potential with a smooth descriptor (DeepPot-SE); activations are `tanh`."""
+
+    kind: Literal["deeppot"] = "deeppot"
+    cutoff_ang: float = Field(default=6.0, gt=2.0, le=15.0)
+    """Pairs of atoms further apart do not interact, Å; DeePMD-kit's `rcut`."""
+    switch_ang: float = Field(default=5.0, gt=0.0)
+    """From here to the cutoff neighbours fade out, Å; DeePMD-kit's `rcut_smth`."""
+    descriptor: DescriptorSettings = DescriptorSettings()
+    """Descriptor and embedding networks."""
+    fitting_net: FittingSettings = FittingSettings()
+    """Fitting networks."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of the first parameters; that of the training where it is unset."""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> DeepPotSettings:
+        if self.switch_ang >= self.cutoff_ang:
+            raise ValueError(f"switch_ang must be below cutoff_ang = {self.cutoff_ang}, got {self.switch_ang}")
+        return self
+
+    def build(self, elements: Sequence[str]) -> DeepPotModel:
+        """A model of these elements with random parameters.
+
+        Raises:
+            SurrogateError: symbols that are no different chemical elements.
+        """
+        symbols = tuple(elements)
+        if not symbols or len(set(symbols)) < len(symbols) or any(s not in atomic_numbers for s in symbols):
+            raise SurrogateError(f"elements must be different chemical symbols, got {' '.join(symbols) or 'none'}")
+        architecture = Architecture(
+            switch_ang=self.switch_ang,
+            embedding=self.descriptor.neuron,
+            axis_neurons=self.descriptor.axis_neuron,
+            fitting=self.fitting_net.neuron,
+            embedding_time_step=self.descriptor.resnet_dt,
+            fitting_time_step=self.fitting_net.resnet_dt,
+            one_side=self.descriptor.type_one_side,
+        )
+        form = self.model_dump(mode="json")
+        return DeepPotModel(symbols, self.cutoff_ang, architecture, seed=self.seed, settings=form)
+
+
+def deeppot_from_state(state: SurrogateState) -> TorchPotential:
+    """The potential of a state that :meth:`TorchPotential.state` gave; its evaluations are identical.
+
+    Raises:
+        SurrogateError: another kind, or an incomplete state.
+    """
+    if state.kind != KIND:
+        raise SurrogateError(f"expected a model of kind {KIND!r}, got {state.kind!r}")
+    try:
+        spec: Mapping[str, Any] = state.settings["spec"]
+        elements = tuple(spec["elements"])
+        model = DeepPotSettings.model_validate(state.settings["model"]).build(elements)
+        model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.arrays.items()})
+        return TorchPotential(PotentialSpec(kind=state.kind, **{**spec, "elements": elements}), model)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise SurrogateError(
+            f"the state of the deep potential is incomplete or damaged: {' '.join(str(error).split())}; fit it again"
+        ) from error
