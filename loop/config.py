@@ -59,14 +59,21 @@ class RaySettings(Settings):
     """Custom resources a worker reserves, by the names that the cluster gives them."""
 
 
-class ExecutionSettings(Settings):
-    """How evaluations are run. Nothing here but `mode` changes the results of a synchronous campaign."""
+class WorkerSettings(Settings):
+    """Where work is done."""
 
     executor: Literal["in_process", "process_pool", "ray"] = "process_pool"
     """`in_process` evaluates one after the other in the driver (for tests and debugging; a hanging evaluation hangs the
     campaign), `process_pool` on the cores of this machine, `ray` on this machine or a cluster."""
     n_workers: PositiveInt | None = None
-    """Workers, each of which evaluates one structure at a time; the number of usable cores when left out."""
+    """Workers, each of which does one thing at a time; the number of usable cores when left out."""
+    ray: RaySettings = RaySettings()
+    """Settings of the `ray` executor."""
+
+
+class ExecutionSettings(WorkerSettings):
+    """How evaluations are run. Nothing here but `mode` changes the results of a synchronous campaign."""
+
     mode: Literal["synchronous", "asynchronous"] = "synchronous"
     """`synchronous` waits for a whole batch before the next decision, and is reproducible to the last bit;
     `asynchronous` decides while evaluations run, and keeps the workers busy."""
@@ -77,8 +84,6 @@ class ExecutionSettings(Settings):
     max_queued_per_worker: PositiveInt = 16
     """In asynchronous mode, requests that may wait for each worker at most. As many wait as it takes to keep the
     workers busy while the agent thinks, so quick evaluations with slow decisions may need more."""
-    ray: RaySettings = RaySettings()
-    """Settings of the `ray` executor."""
 
 
 _MAX_ATTEMPTS = {FailureKind.CRASHED: 2, FailureKind.CORRUPT_OUTPUT: 2, FailureKind.UNAVAILABLE: 3}

@@ -30,12 +30,16 @@ EXIT_INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class CommandEntry:
-    """Where a command is implemented: ``module`` of this package has a function called ``function``."""
+    """Where a command is implemented: ``module`` of this package has a function called ``function``.
+
+    With ``is_group`` the module's ``commands`` are a group of commands, and ``function`` is what they have in common.
+    """
 
     module: str
     function: str
     panel: str
     summary: str
+    is_group: bool = False
 
 
 COMMANDS: dict[str, CommandEntry] = {
@@ -47,6 +51,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "run": CommandEntry("run", "run", "Run", "Run a campaign in a new run directory."),
     "resume": CommandEntry("run", "resume", "Run", "Go on with a campaign that was stopped, killed or cut off."),
     "learn": CommandEntry("learn", "learn", "Run", "Learn a potential from an oracle, in rounds of exploration."),
+    "study": CommandEntry("study", "study", "Run", "Search the settings of a fit with Optuna.", is_group=True),
     "status": CommandEntry("status", "status", "Look", "Print where a campaign stands."),
     "watch": CommandEntry("status", "watch", "Look", "Follow a running campaign from any terminal."),
     "report": CommandEntry("report", "report", "Look", "Write a campaign's report, one HTML file that works offline."),
@@ -70,6 +75,8 @@ def load_command(name: str) -> Any:
     """Import the module of command ``name`` and make its command object."""
     entry = COMMANDS[name]
     module = importlib.import_module(f"{__package__}.{entry.module}")
+    if entry.is_group:
+        return typer.main.get_command(module.commands)
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
     single.command(name)(getattr(module, entry.function))
     return typer.main.get_command(single)

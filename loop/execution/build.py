@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import os
 
-from ..config import ExecutionSettings
-from .base import Executor, OracleFactory
+from ..config import WorkerSettings
+from .base import Executor, Judge, WorkerFactory
 from .in_process import InProcess
 from .process_pool import ProcessPool
 
 
-def build_executor(settings: ExecutionSettings, factory: OracleFactory) -> Executor:
+def build_executor(settings: WorkerSettings, factory: WorkerFactory, judge: Judge | None = None) -> Executor:
     """Start the workers of ``settings``; the caller closes them.
+
+    Args:
+        judge: answers the progress of jobs, where workers run jobs rather than hold oracles.
 
     Raises:
         ExecutorError: they cannot be started.
     """
     if settings.executor == "in_process":
-        return InProcess(factory)
+        return InProcess(factory, judge)
     n_workers = settings.n_workers or usable_cores()
     if settings.executor == "process_pool":
-        return ProcessPool(factory, n_workers)
+        return ProcessPool(factory, n_workers, judge)
     from .ray import RayExecutor
 
     return RayExecutor(
         factory,
         n_workers,
+        judge,
         address=settings.ray.address,
         cpus_per_worker=settings.ray.cpus_per_worker,
         gpus_per_worker=settings.ray.gpus_per_worker,

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 
 from ...oracles.base import Oracle
-from .base import OracleFactory, Outcome, Task
-from .work import cannot_build, run_task
+from .base import Judge, Outcome, Runner, Task, WorkerFactory
+from .work import cannot_build, perform, release
 
 
 class InProcess:
@@ -20,9 +20,10 @@ class InProcess:
     enforces_deadlines = False
     n_workers = 1
 
-    def __init__(self, factory: OracleFactory) -> None:
+    def __init__(self, factory: WorkerFactory, judge: Judge | None = None) -> None:
         self._factory = factory
-        self._oracle: Oracle | None = None
+        self._judge = judge
+        self._holder: Oracle | Runner | None = None
         self._queue: deque[Task] = deque()
 
     def submit(self, task: Task) -> None:
@@ -34,14 +35,14 @@ class InProcess:
         if not self._queue or timeout_s == 0:
             return
         task = self._queue.popleft()
-        if self._oracle is None:
+        if self._holder is None:
             started_at = time.time()
             try:
-                self._oracle = self._factory()
+                self._holder = self._factory()
             except Exception as error:  # noqa: BLE001 - whatever keeps the oracle from being made is the outcome
                 yield Outcome(task.task_id, cannot_build(error), "driver", started_at, time.time())
                 return
-        yield run_task(self._oracle, task, "driver")
+        yield perform(self._holder, task, "driver", self._judge or (lambda progress: True))
 
     def cancel(self, task_id: str) -> None:
         """Drop a queued task."""
@@ -50,6 +51,6 @@ class InProcess:
     def close(self) -> None:
         """Drop the queue and close the oracle."""
         self._queue.clear()
-        if self._oracle is not None:
-            self._oracle.close()
-            self._oracle = None
+        if self._holder is not None:
+            release(self._holder)
+            self._holder = None

@@ -1,4 +1,4 @@
-"""The worker process of :mod:`.process_pool`: builds its oracle, then evaluates what comes down its connection."""
+"""The worker process of :mod:`.process_pool`: builds its oracle, then does what comes down its connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
-from .work import cannot_build, run_task
+from .base import Progress
+from .work import cannot_build, perform, release
+from .worker_pool import Verdict
 
 _PR_SET_PDEATHSIG = 1
 
@@ -36,16 +38,22 @@ def main(descriptor: int, driver: int) -> None:
 def _serve(connection: Connection[Any, Any]) -> None:
     name, pickled_factory = connection.recv()
     try:
-        oracle = pickle.loads(pickled_factory)()
+        holder = pickle.loads(pickled_factory)()
     except Exception as error:  # noqa: BLE001 - whatever keeps the oracle from being made is told to the driver
         connection.send(cannot_build(error))
         return
     connection.send(None)
+
+    def say(progress: Progress) -> bool:
+        connection.send(progress)
+        verdict: Verdict = connection.recv()
+        return verdict.goes_on
+
     try:
         while True:
-            connection.send(run_task(oracle, connection.recv(), name))
+            connection.send(perform(holder, connection.recv(), name, say))
     finally:
-        oracle.close()
+        release(holder)
 
 
 def _die_with(driver: int) -> None:

@@ -20,9 +20,9 @@ from multiprocessing.connection import Connection, wait
 from typing import IO, Any
 
 from ...generators.base import Failure
-from .base import ExecutorError, OracleFactory, Outcome, Task
+from .base import ExecutorError, Judge, Outcome, Progress, Task, WorkerFactory
 from .work import THREAD_VARIABLES
-from .worker_pool import Death, Message, Ready, Worker, WorkerPool
+from .worker_pool import Death, Message, Ready, Verdict, Worker, WorkerPool
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[3]); "
@@ -81,7 +81,7 @@ class ProcessWorker(Worker):
     def receive(self) -> Message:
         """The next message, or its death."""
         try:
-            message: Outcome | Failure | None = self.connection.recv()
+            message: Progress | Outcome | Failure | None = self.connection.recv()
         except (EOFError, OSError):  # an OSError when it died halfway through a message
             return self._death()
         except pickle.UnpicklingError as error:
@@ -89,6 +89,13 @@ class ProcessWorker(Worker):
         if os.fstat(self._chatter.fileno()).st_size > _CHATTER_LIMIT:
             self._chatter.truncate(0)
         return Ready() if message is None else message
+
+    def answer(self, verdict: Verdict) -> None:
+        """Send the answer down the connection."""
+        try:
+            self.connection.send(verdict)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # it died, which receive() will tell
 
     def kill(self) -> None:
         """End the process and whatever it started."""
@@ -121,13 +128,14 @@ class ProcessPool(WorkerPool[ProcessWorker]):
     Args:
         factory: makes the oracle of a worker; picklable, from a module that workers can import.
         n_workers: number of processes.
+        judge: answers the progress of jobs.
 
     Raises:
         ExecutorError: the factory cannot be pickled, or no process can be started.
     """
 
-    def __init__(self, factory: OracleFactory, n_workers: int) -> None:
-        super().__init__(n_workers)
+    def __init__(self, factory: WorkerFactory, n_workers: int, judge: Judge | None = None) -> None:
+        super().__init__(n_workers, judge)
         try:
             self._pickled_factory = pickle.dumps(factory)
         except (pickle.PicklingError, AttributeError, TypeError) as error:

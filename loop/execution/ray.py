@@ -1,7 +1,7 @@
 """Evaluations on a Ray cluster, or on a private Ray of this machine. The only module that imports ``ray``.
 
 Ray runs the workers and carries the messages; who does what, deadlines and retries are ours, because Ray has no limit
-on a call's time and cannot cancel a call that holds the interpreter's lock. Actors run one call at a time and are never
+on a call's time and cannot cancel a call that holds the interpreter's lock. Actors run one task at a time and are never
 restarted by Ray: one that misses a deadline is killed, and a new actor takes its place.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import queue
 import socket
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -20,9 +21,9 @@ from ray.exceptions import RayActorError, RayError
 
 from ...generators.base import Failure
 from ...oracles.base import Oracle
-from .base import ExecutorError, OracleFactory, Outcome, Task
-from .work import THREAD_VARIABLES, cannot_build, run_task
-from .worker_pool import Death, Message, Ready, Worker, WorkerPool
+from .base import ExecutorError, Judge, Outcome, Progress, Runner, Task, WorkerFactory
+from .work import THREAD_VARIABLES, cannot_build, perform
+from .worker_pool import Death, Message, Ready, Verdict, Worker, WorkerPool
 
 _KNOCK_LIMIT_S = 10.0
 
@@ -32,50 +33,88 @@ class _Actor:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._oracle: Oracle | None = None
+        self._holder: Oracle | Runner | None = None
+        self._progress: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
+        self._verdicts: queue.SimpleQueue[Verdict] = queue.SimpleQueue()
 
-    def start(self, factory: OracleFactory) -> Ready | Failure:
+    def start(self, factory: WorkerFactory) -> Ready | Failure:
         """Build the oracle; the reason if that fails."""
         try:
-            self._oracle = factory()
+            self._holder = factory()
         except Exception as error:  # noqa: BLE001 - whatever keeps the oracle from being made is told to the driver
             return cannot_build(error)
         return Ready()
 
     def run(self, task: Task) -> Outcome:
-        """Evaluate one task."""
-        if self._oracle is None:
+        """Do one task; the last of its news is ``None``."""
+        if self._holder is None:
             raise RuntimeError("start() comes first")
-        return run_task(self._oracle, task, self._name)
+        try:
+            return perform(self._holder, task, self._name, self._say)
+        finally:
+            self._progress.put(None)
+
+    def news(self) -> Progress | None:
+        """The next progress of the running job, once there is any; ``None`` when it has ended."""
+        return self._progress.get()
+
+    def answer(self, verdict: Verdict) -> None:
+        """Answer its progress."""
+        self._verdicts.put(verdict)
+
+    def _say(self, progress: Progress) -> bool:
+        self._progress.put(progress)
+        return self._verdicts.get().goes_on
 
 
 class RayWorker(Worker):
-    """An actor, and the calls it has not answered yet."""
+    """An actor, and the calls it has not answered yet.
 
-    def __init__(self, name: str, actor: Any, factory: Any) -> None:
+    Args:
+        tells: whether it runs jobs that tell their progress, one at a time; a call that waits for their news is then
+            under way beside the job's.
+    """
+
+    def __init__(self, name: str, actor: Any, factory: Any, tells: bool) -> None:
         super().__init__(name)
         self._actor = actor
         self._calls: deque[Any] = deque([actor.start.remote(factory)])
+        self._tells = tells
+        self._news: Any | None = None
 
     @property
     def call(self) -> Any | None:
-        """What it is busy with, if anything."""
+        """What the next message comes from, if there will be any."""
+        if self._news is not None:
+            return self._news
         return self._calls[0] if self._calls else None
 
     def send(self, task: Task) -> bool:
         """Call the actor; Ray keeps the call until the actor is free."""
+        if self._tells:
+            self._news = self._actor.news.remote()
         self._calls.append(self._actor.run.remote(task))
         return True
 
     def receive(self) -> Message:
         """The answer to its first call, or its death."""
         try:
+            if self._news is not None:
+                news, self._news = self._news, None
+                progress: Progress | None = ray.get(news)
+                if progress is not None:
+                    return progress
             message: Message = ray.get(self._calls.popleft())
         except RayActorError as error:
             return Death("died", {"ray": str(error)[-2000:]})
         except RayError as error:  # the answer could not be sent
             return Death(f"lost its answer ({type(error).__name__})", {"ray": str(error)[-2000:]})
         return message
+
+    def answer(self, verdict: Verdict) -> None:
+        """Call the actor beside its job, and wait for its next news."""
+        self._actor.answer.remote(verdict)
+        self._news = self._actor.news.remote()
 
     def kill(self) -> None:
         """End the actor's process."""
@@ -88,6 +127,7 @@ class RayExecutor(WorkerPool[RayWorker]):
     Args:
         factory: makes the oracle of a worker; picklable, from a module that workers can import.
         n_workers: number of actors.
+        judge: answers the progress of jobs; without one actors hold oracles.
         address: ``"local"`` for a private Ray on this machine, else the cluster to join.
         cpus_per_worker, gpus_per_worker, resources: what each actor reserves.
 
@@ -97,15 +137,16 @@ class RayExecutor(WorkerPool[RayWorker]):
 
     def __init__(
         self,
-        factory: OracleFactory,
+        factory: WorkerFactory,
         n_workers: int,
+        judge: Judge | None = None,
         *,
         address: str = "local",
         cpus_per_worker: float = 1.0,
         gpus_per_worker: float = 0.0,
         resources: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(n_workers)
+        super().__init__(n_workers, judge)
         self._owns_connection = not ray.is_initialized()
         if self._owns_connection:
             own = {name: amount * n_workers for name, amount in (resources or {}).items()}
@@ -120,7 +161,7 @@ class RayExecutor(WorkerPool[RayWorker]):
                 resources=dict(resources or {}),
                 max_restarts=0,
                 max_task_retries=0,
-                max_concurrency=1,
+                max_concurrency=1 if judge is None else 3,  # beside a job, its news and the answers to them
                 runtime_env={"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")},
             )
             self._staff()
@@ -129,7 +170,8 @@ class RayExecutor(WorkerPool[RayWorker]):
             raise
 
     def _hire(self, name: str) -> RayWorker:
-        return RayWorker(name, self._actor_class.remote(name), self._factory)
+        tells = self._judge is not None
+        return RayWorker(name, self._actor_class.remote(name), self._factory, tells)
 
     def _wait(self, workers: Sequence[RayWorker], timeout_s: float | None) -> list[RayWorker]:
         calls = [worker.call for worker in workers if worker.call is not None]

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from ...generators.base import Failure
 from ...oracles.base import FailureKind
-from .base import Outcome, Task
+from .base import Judge, Outcome, Progress, Task
 
 START_LIMIT_S = 300.0
 """Seconds a worker may take to start and to build its oracle."""
@@ -44,7 +44,14 @@ class Death:
     was_idle: bool = False
 
 
-Message = Ready | Outcome | Failure | Death
+@dataclass(frozen=True)
+class Verdict:
+    """The driver's answer to a job's progress."""
+
+    goes_on: bool
+
+
+Message = Ready | Progress | Outcome | Failure | Death
 """What comes from a worker; a bare failure says that no oracle could be built."""
 
 
@@ -84,6 +91,10 @@ class Worker(ABC):
         """The next message, which is known to be there."""
 
     @abstractmethod
+    def answer(self, verdict: Verdict) -> None:
+        """Answer the progress that was received; its job waits for it. Never raises if the worker died meanwhile."""
+
+    @abstractmethod
     def kill(self) -> None:
         """End it, whatever it does."""
 
@@ -96,12 +107,14 @@ class WorkerPool(ABC, Generic[W]):
 
     Args:
         n_workers: how many.
+        judge: answers the progress of jobs; ``None`` where tasks are evaluations, which have none.
     """
 
     enforces_deadlines = True
 
-    def __init__(self, n_workers: int) -> None:
+    def __init__(self, n_workers: int, judge: Judge | None = None) -> None:
         self._n_workers = n_workers
+        self._judge = judge
         self._queue: deque[Task] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._cancelled: set[str] = set()
@@ -167,10 +180,10 @@ class WorkerPool(ABC, Generic[W]):
                 self._workers[name] = self._hire(name)
 
     def _feed(self) -> None:
-        """Hand out tasks: to idle workers first, then one ahead."""
+        """Hand out tasks: to idle workers first, then one ahead, unless they are jobs, which wait for answers."""
         if self._queue:
             self._staff()
-        for depth in range(2 if self._typical_s < _QUICK_S else 1):
+        for depth in range(2 if self._typical_s < _QUICK_S and self._judge is None else 1):
             for worker in list(self._workers.values()):
                 if not self._queue:
                     return
@@ -196,6 +209,8 @@ class WorkerPool(ABC, Generic[W]):
         match message:
             case Ready():
                 worker.is_ready = True
+            case Progress():
+                worker.answer(Verdict(self._judge is None or self._judge(message)))
             case Outcome():
                 worker.tasks.popleft()
                 worker.turn()

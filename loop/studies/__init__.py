@@ -1,0 +1,1 @@
+"""Hyperparameter studies: fits with many settings, and what came of them."""

@@ -1,0 +1,281 @@
+"""The configuration of a hyperparameter study: one YAML file."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, field_validator
+
+from ...agents.study_settings import (
+    CmaEsSettings,
+    GridSettings,
+    NoPrunerSettings,
+    ParameterRange,
+    PrunerSettings,
+    SamplerSettings,
+    StudyObjective,
+    TpeSettings,
+)
+from ...errors import ConfigError
+from ...structures.settings import Settings
+from ...surrogates.potentials.data_settings import FrameFileSettings
+from ...surrogates.potentials.error_table import ErrorRow
+from ..config import WorkerSettings, validate_settings
+from ..config_errors import explain
+from ..potential_fitting import PotentialFitConfig
+from ..yaml_source import YamlSource, read_yaml
+
+_ERRORS = tuple(field.name for field in fields(ErrorRow) if not field.name.startswith("n_"))
+RUNNING_METRICS = ("score", *(f"validation_{name}" for name in _ERRORS))
+"""Figures that each validation of a running fit gives."""
+METRICS = (*RUNNING_METRICS, *(f"training_{name}" for name in _ERRORS), "cpu_s", "wall_s", "n_parameters", "n_steps")
+"""Figures that a study may optimize."""
+
+
+class StudyExecutionSettings(WorkerSettings):
+    """Where trials run."""
+
+    deadline_s: PositiveFloat = 86_400.0
+    """Seconds a trial may take before its worker is killed and it has failed."""
+    grace_s: NonNegativeFloat = 10.0
+    """Seconds that running trials get to end after a signal, before they are cut off; `resume` begins these again."""
+
+
+class StudyConfig(Settings):
+    """A hyperparameter study."""
+
+    name: str = "study"
+    """A name for people to read."""
+    seed: int = Field(default=0, ge=0)
+    """The choice of parameters derives from it; the fits have their own, `fit.seed`."""
+    fit: PotentialFitConfig
+    """What is fitted: the configuration of a fit, or the file that holds one."""
+    space: dict[str, ParameterRange] = Field(min_length=1)
+    """Which settings of the fit are searched: dotted key -> range. `{potential.n_intervals: {int: [8, 40]}}`."""
+    objectives: tuple[StudyObjective, ...] = Field(min_length=1)
+    """What is optimized; with several, the result is a Pareto front."""
+    sampler: SamplerSettings = TpeSettings()
+    """How parameters are chosen."""
+    pruner: PrunerSettings = NoPrunerSettings()
+    """Which running trials are ended early; for a single objective."""
+    n_trials: PositiveInt
+    """Trials of the study, all sessions together; failed and pruned ones count, those that are begun again do not."""
+    max_failures_in_a_row: PositiveInt = 10
+    """The session ends when so many trials fail one after the other."""
+    execution: StudyExecutionSettings = StudyExecutionSettings()
+    """Where trials run."""
+
+    @field_validator("objectives")
+    @classmethod
+    def _are_known(cls, objectives: tuple[StudyObjective, ...]) -> tuple[StudyObjective, ...]:
+        names = [objective.metric for objective in objectives]
+        if len(set(names)) < len(names):
+            raise ValueError(f"an objective is given twice in {', '.join(names)}")
+        for name in names:
+            _require_known(name, METRICS)
+        return objectives
+
+    def results_hash(self) -> str:
+        """Hash of what decides the trials: all but the name, their number and the machine."""
+        exclude = {"name", "n_trials", "max_failures_in_a_row", "execution"}
+        plain = self.model_dump(mode="json", exclude=exclude)
+        return hashlib.blake2b(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+    def plain(self) -> dict[str, Any]:
+        """As it was written, with the fit in place and the folders of its files; reading it again gives the same."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    @property
+    def judged_metric(self) -> str | None:
+        """Figure that running trials tell: the objective, where there is one and validations give it."""
+        own = self.objectives[0].metric
+        return own if len(self.objectives) == 1 and own in RUNNING_METRICS else None
+
+
+def load_study_config(path: Path, overrides: Sequence[str] = (), data_files: Sequence[Path] = ()) -> StudyConfig:
+    """Read and check the configuration of a study.
+
+    Args:
+        path: YAML file; file names in it are relative to its folder.
+        overrides: ``"dotted.key=value"``.
+        data_files: learn from these files instead of those of the fit.
+
+    Raises:
+        ConfigError: what is wrong, in one message.
+    """
+    source = read_yaml(path)
+    if isinstance(source.data.get("fit"), str):
+        fit_path = path.parent / Path(source.data["fit"]).expanduser()
+        source.data["fit"] = _plain(validate_settings(read_yaml(fit_path), PotentialFitConfig, fit_path.parent))
+    for assignment in overrides:
+        source.override(assignment)
+    config: StudyConfig = validate_settings(source, StudyConfig, path.parent)
+    if data_files:
+        if config.fit.data is None:
+            raise ConfigError(f"{path}: fit.data is missing; it says how the files are divided")
+        files = tuple(FrameFileSettings(path=str(file.resolve())) for file in data_files)
+        data = config.fit.data.model_copy(update={"files": files})
+        config = config.model_copy(update={"fit": config.fit.model_copy(update={"data": data})})
+    _check(config, source)
+    return config
+
+
+def fit_config(fit: PotentialFitConfig, parameters: Mapping[str, Any]) -> PotentialFitConfig:
+    """The configuration of the fit with other values.
+
+    Args:
+        parameters: dotted key -> value.
+
+    Raises:
+        ConfigError: it does not take these values.
+    """
+    data = _plain(fit)
+    for key, value in parameters.items():
+        _set(data, fit, key, value)
+    try:
+        return PotentialFitConfig.model_validate(data)
+    except ValidationError as error:
+        source = YamlSource("the fit", data)
+        raise ConfigError("; ".join(explain(error, PotentialFitConfig, source))) from error
+
+
+def _plain(fit: PotentialFitConfig) -> dict[str, Any]:
+    return fit.model_dump(mode="json", exclude_unset=True)
+
+
+def _set(data: Any, settings: Any, key: str, value: Any) -> None:
+    """Set a dotted key; numbers are places in lists, and sections that were left out are begun with their default kind.
+
+    Args:
+        settings: those that ``data`` was made of.
+
+    Raises:
+        ConfigError: the way leads through something that has no such place.
+    """
+    *parents, last = key.split(".")
+    node = data
+    for depth, name in enumerate(parents):
+        place = _place(node, name, ".".join(parents[: depth + 1]))
+        is_item = isinstance(place, int) and isinstance(settings, tuple)
+        settings = settings[int(place)] if is_item else getattr(settings, name, None)
+        if isinstance(place, str) and node.get(place) is None:
+            kind = getattr(settings, "kind", None)
+            node[place] = [] if isinstance(settings, tuple) else {} if kind is None else {"kind": kind}
+        node = node[place]
+    node[_place(node, last, key)] = copy.deepcopy(value)
+
+
+def _place(node: Any, name: str, key: str) -> str | int:
+    if isinstance(node, dict):
+        return name
+    if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+        return int(name)
+    what = f"a list of {len(node)}" if isinstance(node, list) else f"inside {node!r}, which has no keys"
+    raise ConfigError(f"{key} is not there: {name!r} is to be looked up in {what}")
+
+
+def _check(config: StudyConfig, source: YamlSource) -> None:
+    """What one part says against another.
+
+    Raises:
+        ConfigError: all of it, in one message.
+    """
+    problems = [*_space_problems(config), *_choice_problems(config), *_data_problems(config)]
+    lines = []
+    for path, message in problems:
+        origin = source.origin(path)
+        lines.append(f"{origin + ': ' if origin else ''}{'.'.join(map(str, path))}: {message}")
+    if len(lines) == 1:
+        raise ConfigError(f"{source.name}: {lines[0]}")
+    if lines:
+        raise ConfigError("\n  ".join([f"{source.name}: {len(lines)} problems", *lines]))
+
+
+def _space_problems(config: StudyConfig) -> list[tuple[tuple[str, ...], str]]:
+    """Keys that the fit does not have, and ends of ranges that it does not take."""
+    problems: list[tuple[tuple[str, ...], str]] = []
+    for key, parameter in config.space.items():
+        for value in parameter.ends():
+            if message := _refusal(config.fit, key, value):
+                problems.append((("space", key), message))
+                break
+    return problems
+
+
+def _refusal(fit: PotentialFitConfig, key: str, value: Any) -> str:
+    """Why the fit does not take a value; contradictions with other settings, which may change too, do not count."""
+    data = _plain(fit)
+    try:
+        _set(data, fit, key, value)
+        PotentialFitConfig.model_validate(data)
+    except ConfigError as error:
+        return str(error)
+    except ValidationError as error:
+        if all(details["type"] == "value_error" for details in error.errors(include_url=False)):
+            return ""
+        lines = explain(error, PotentialFitConfig, YamlSource("", data))
+        return "; ".join(line.removeprefix(f"{key}: ") for line in lines)
+    return ""
+
+
+def _choice_problems(config: StudyConfig) -> list[tuple[tuple[str, ...], str]]:
+    problems: list[tuple[tuple[str, ...], str]] = []
+    is_multiple = len(config.objectives) > 1
+    if isinstance(config.sampler, GridSettings):
+        endless = [key for key, parameter in config.space.items() if parameter.grid() is None]
+        if endless:
+            problems.append((("sampler",), f"a grid needs a `step` for {', '.join(endless)}"))
+        elif config.n_trials > grid_size(config):
+            message = f"the grid has {grid_size(config)} points, got {config.n_trials}; lower n_trials"
+            problems.append((("n_trials",), message))
+    if isinstance(config.sampler, CmaEsSettings) and is_multiple:
+        problems.append((("sampler", "kind"), "cmaes takes one objective; use tpe, gp or nsga2 for several"))
+    if not isinstance(config.pruner, NoPrunerSettings):
+        if is_multiple:
+            problems.append((("pruner", "kind"), "trials of several objectives cannot be pruned; use none"))
+        elif config.judged_metric is None:
+            known = ", ".join(RUNNING_METRICS)
+            message = f"running trials give no {config.objectives[0].metric}; they give {known}"
+            problems.append((("pruner", "kind"), message))
+    searched = [key for key in config.space if key.startswith("training.loss")]
+    if searched and any(objective.metric == "score" for objective in config.objectives):
+        message = f"a score is weighed by {', '.join(searched)}, so it compares nothing; take validation errors"
+        problems.append((("objectives",), message))
+    if config.execution.executor == "in_process" and (config.execution.n_workers or 1) > 1:
+        message = "the in_process executor has one worker; choose process_pool or ray for more"
+        problems.append((("execution", "n_workers"), message))
+    return problems
+
+
+def _data_problems(config: StudyConfig) -> list[tuple[tuple[str, ...], str]]:
+    data = config.fit.data
+    if data is None:
+        return [(("fit", "data"), "is missing; a study says what is learnt from, and which share is for validation")]
+    needed = [objective.metric for objective in config.objectives if objective.metric.startswith("validation_")]
+    if data.validation_fraction == 0.0 and needed:
+        message = f"is 0, so there is no {', '.join(needed)}; set a share of the data aside for validation"
+        return [(("fit", "data", "validation_fraction"), message)]
+    return []
+
+
+def grid_size(config: StudyConfig) -> int:
+    """Number of combinations of a space in which every parameter has an end."""
+    return math.prod(len(parameter.grid() or ()) for parameter in config.space.values())
+
+
+def _require_known(name: str, known: Sequence[str]) -> None:
+    if name in known:
+        return
+    if name.startswith("test_"):
+        raise ValueError(f"{name} would make test errors part of the search; take validation_{name[5:]}")
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+    raise ValueError(f"there is no figure {name}; {hint}")

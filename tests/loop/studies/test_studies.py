@@ -1,0 +1,220 @@
+"""Studies from end to end, in this process: configurations that are wrong, results, pruning, resuming."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from alloysmith.agents.optuna_study import TrialRecord
+from alloysmith.errors import ConfigError
+from alloysmith.loop.config import load_settings
+from alloysmith.loop.errors import RunDirectoryError
+from alloysmith.loop.potential_fitting import PotentialFitConfig
+from alloysmith.loop.report.study import study_report
+from alloysmith.loop.studies.config import StudyConfig, fit_config, load_study_config
+from alloysmith.loop.studies.results import best_trials, compromise
+from alloysmith.loop.studies.study import run_study, study_trials
+from alloysmith.surrogates.base import SurrogateError
+from alloysmith.tests.studies import STUDY, write_study
+
+SPACE = STUDY["space"]
+FORCE = {"metric": "validation_force_mae"}
+
+
+def _rows(trials: tuple[TrialRecord, ...] | list[TrialRecord]) -> list[tuple[int, Any, tuple[float, ...]]]:
+    done = [trial for trial in trials if trial.condition == "finished"]
+    return sorted((trial.index, repr(sorted(trial.parameters.items())), trial.values) for trial in done)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": {"potential.n_interval": {"int": [8, 40]}}}, r"space\.potential\.n_interval: .*did you mean n_int"),
+        ({"space": {"potentail.n_intervals": {"int": [8, 40]}}}, r"did you mean potential\?"),
+        ({"space": {"potential.n_intervals": {"int": [1, 40]}}}, r"greater than or equal to 4"),
+        ({"space": {"potential.n_intervals": {"float": [4.5, 6.5]}}}, r"valid integer"),
+        ({"space": {"potential.embedding": {"categorical": ["smooth", "splin"]}}}, r"'splin'.*did you mean spline"),
+        ({"space": {"constraints.0.weight": {"float": [0, 1]}}}, r"constraints\.0 is not there"),
+        ({"space": {"elements.Cu": {"int": [0, 1]}}}, r"elements\.Cu is not there"),
+        ({"space": {"seed": {"categorical": []}}}, r"two values or more"),
+        ({"space": {"seed": {"interval": [1, 2]}}}, r"space\.seed\.interval: unknown key"),
+        ({"space": {}}, r"space: .*at least 1"),
+        ({"objectives": [{"metric": "validation_forces_mae"}]}, r"did you mean validation_force_mae\?"),
+        ({"objectives": [{"metric": "test_force_mae"}]}, r"part of the search; take validation_force_mae"),
+        ({"objectives": [FORCE, FORCE]}, r"given twice"),
+        ({"sampler": {"kind": "tpee"}}, r"'tpee' is not one of tpe, gp"),
+        ({"sampler": {"kind": "grid"}}, r"a grid needs a `step` for training\.optimizer\.learning_rate"),
+        ({"sampler": {"kind": "cmaes"}, "objectives": [FORCE, {"metric": "cpu_s"}]}, r"cmaes takes one objective"),
+        ({"pruner": {"kind": "median"}, "objectives": [FORCE, {"metric": "cpu_s"}]}, r"cannot be pruned; use none"),
+        ({"pruner": {"kind": "median"}, "objectives": [{"metric": "cpu_s"}]}, r"running trials give no cpu_s"),
+        (
+            {"space": {"training.loss.force": {"float": [0.1, 9.0]}}, "objectives": [{"metric": "score"}]},
+            r"weighed by training\.loss\.force",
+        ),
+        ({"execution": {"executor": "in_process", "n_workers": 2}}, r"has one worker"),
+        ({"fit": {**STUDY["fit"], "data": None}}, r"fit\.data: is missing"),
+        ({"fit": {**STUDY["fit"], "data": {"files": ["a.xyz"], "validation_fraction": 0}}}, r"set a share"),
+        ({"fit": {**STUDY["fit"], "trianing": {}}}, r"did you mean training\?"),
+    ],
+)
+def test_what_cannot_be_studied_is_named_before_anything_is_fitted(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, **changes}))
+    with pytest.raises(ConfigError, match=message):
+        load_study_config(path)
+
+
+def test_the_fit_may_be_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "fits").mkdir()
+    (tmp_path / "fits" / "copper.yaml").write_text(yaml.safe_dump(STUDY["fit"]))
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, "fit": "fits/copper.yaml"}))
+    config = load_study_config(path, ["fit.training.max_epochs=9", "n_trials=2"])
+    assert config.fit.data is not None
+    assert config.fit.data.base_dir == tmp_path / "fits"
+    assert (config.fit.training.max_epochs, config.n_trials) == (9, 2)
+    other = load_study_config(path, data_files=[tmp_path / "mine.xyz"])
+    assert other.fit.data is not None
+    assert [file.path for file in other.fit.data.files] == [str(tmp_path / "mine.xyz")]
+    path.write_text(yaml.safe_dump({**STUDY, "fit": "fits/coper.yaml"}))
+    with pytest.raises(ConfigError, match=r"did you mean .*copper\.yaml"):
+        load_study_config(path)
+
+
+def test_places_in_lists_and_missing_sections_can_be_searched() -> None:
+    fit = PotentialFitConfig.model_validate(
+        {
+            **STUDY["fit"],
+            "training": {},
+            "constraints": [
+                {"kind": "cohesive", "energy_ev": -3.5, "crystal": {"lattice": "fcc", "formula": "Cu", "a_ang": 3.6}}
+            ],
+        }
+    )
+    values = {"training.loss.energy": 3.0, "training.optimizer": {"kind": "lbfgs"}, "constraints.0.weight": 0.5}
+    found = fit_config(fit, values)
+    assert found.constraints[0].weight == 0.5
+    assert found.training.loss.energy == 3.0
+    assert found.training.optimizer is not None
+    assert found.training.optimizer.kind == "lbfgs"
+    with pytest.raises(ConfigError, match="inner_ang must be below"):
+        fit_config(fit, {"potential.inner_ang": 3.9})
+
+
+def test_a_study_repeats_itself_and_goes_on(tmp_path: Path) -> None:
+    config = load_study_config(write_study(tmp_path))
+    whole = run_study(config, tmp_path / "whole")
+    assert (whole.reason, whole.exit_code, len(whole.trials)) == ("n_trials", 0, 4)
+
+    fewer = config.model_copy(update={"n_trials": 2})
+    run_study(fewer, tmp_path / "parts")
+    told: list[TrialRecord] = []
+    parts = run_study(config, tmp_path / "parts", told.append)
+    assert _rows(parts.trials) == _rows(whole.trials)
+    assert [(trial.number, trial.condition) for trial in told] == [
+        (2, "running"),
+        (2, "finished"),
+        (3, "running"),
+        (3, "finished"),
+    ]
+    best = load_settings(tmp_path / "whole" / "best.yaml", PotentialFitConfig)
+    (winner,) = best_trials(config, whole.trials)
+    assert best == fit_config(config.fit, winner.parameters)
+    assert winner.values[0] == min(trial.values[0] for trial in whole.trials)
+    assert winner.figures["validation_force_mae"] == winner.values[0]
+    document = study_report(config, study_trials(config, tmp_path / "whole"), tmp_path / "whole")
+    for text in ("History", "All settings", "Running trials", "Best trials", "validation_force_mae"):
+        assert text in document
+
+    other = config.model_copy(update={"seed": 6})
+    with pytest.raises(RunDirectoryError, match="another study"):
+        run_study(other, tmp_path / "whole")
+    with pytest.raises(RunDirectoryError, match="holds no study"):
+        run_study(config, tmp_path)
+
+
+def test_several_objectives_end_in_a_front(tmp_path: Path) -> None:
+    space = {**SPACE, "potential.functions": {"categorical": ["zjw04", "spline"]}}
+    objectives = [FORCE, {"metric": "n_parameters"}]
+    path = write_study(tmp_path, space=space, objectives=objectives, n_trials=6)
+    config = load_study_config(path)
+    end = run_study(config, tmp_path / "study")
+    front = best_trials(config, end.trials)
+    for a in front:
+        assert not any(
+            all(x <= y for x, y in zip(b.values, a.values, strict=True)) and b.values != a.values for b in end.trials
+        )
+    names = {path.name for path in (tmp_path / "study" / "pareto").iterdir()}
+    assert names == {f"trial-{trial.number:04d}.yaml" for trial in front}
+    assert "Pareto front" in study_report(config, end.trials, tmp_path / "study")
+
+
+def test_the_front_and_its_compromise() -> None:
+    config = StudyConfig.model_validate(
+        {**STUDY, "objectives": [FORCE, {"metric": "n_parameters", "direction": "maximize"}]}
+    )
+    values = [(1.0, 10.0), (2.0, 100.0), (2.1, 99.0), (9.0, 101.0), (1.0, 10.0)]
+    trials = [TrialRecord(k, k, "finished", {}, value) for k, value in enumerate(values)]
+    trials.append(TrialRecord(9, 9, "pruned", {}, ()))
+    front = best_trials(config, trials)
+    assert [trial.number for trial in front] == [0, 4, 1, 3]
+    assert compromise(config, front).number == 1
+
+
+def test_pruning_ends_trials_early(tmp_path: Path) -> None:
+    space = {"training.optimizer.learning_rate": {"float": [1e-5, 10.0], "log": True}}
+    fit = {**STUDY["fit"], "training": {"max_epochs": 10, "optimizer": {"kind": "adam"}, "patience": None}}
+    path = write_study(
+        tmp_path, fit=fit, space=space, n_trials=8, pruner={"kind": "median", "n_startup_trials": 2}, seed=3
+    )
+    end = run_study(load_study_config(path), tmp_path / "study")
+    pruned = [trial for trial in end.trials if trial.condition == "pruned"]
+    finished = [trial for trial in end.trials if trial.condition == "finished"]
+    assert pruned
+    assert {len(trial.steps) for trial in finished} == {11}
+    assert all(len(trial.steps) < 11 for trial in pruned)
+    assert len(pruned) + len(finished) == 8
+    assert all(trial.figures["n_steps"] < finished[0].figures["n_steps"] for trial in pruned)
+
+
+def test_a_trial_that_fails_is_not_the_end_and_many_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_study_config(write_study(tmp_path, max_failures_in_a_row=3))
+
+    def fail(*_: object, **__: object) -> object:
+        raise SurrogateError("the training diverges")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alloysmith.loop.studies.trial.fit_potential", fail)
+        end = run_study(config, tmp_path / "study")
+    assert (end.reason, end.exit_code) == ("failures", 3)
+    assert "3 trials failed one after the other, the last: not_converged: the training diverges" in end.message
+    again = run_study(config, tmp_path / "study")
+    assert [trial.condition for trial in again.trials] == ["failed"] * 3 + ["finished"]
+
+
+def test_settings_that_contradict_each_other_fail_their_trial(tmp_path: Path) -> None:
+    space = {"potential.inner_ang": {"categorical": [1.5, 3.9]}}
+    path = write_study(tmp_path, space=space, n_trials=2, sampler={"kind": "grid"})
+    end = run_study(load_study_config(path), tmp_path / "study")
+    assert [trial.condition for trial in end.trials] == ["finished", "failed"]
+    assert "inner_ang must be below" in end.trials[1].message
+
+
+def test_a_signal_ends_it_in_good_order(tmp_path: Path) -> None:
+    config = load_study_config(write_study(tmp_path))
+    hurried = config.model_copy(update={"execution": config.execution.model_copy(update={"grace_s": 0.0})})
+
+    def interrupt(trial: TrialRecord) -> None:
+        if trial.condition == "running" and trial.number == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    end = run_study(hurried, tmp_path / "study", interrupt)
+    assert (end.reason, end.exit_code) == ("interrupted", 143)
+    assert [trial.condition for trial in end.trials] == ["finished", "requeued", "waiting"]
+    again = run_study(config, tmp_path / "study")
+    assert _rows(again.trials) == _rows(run_study(config, tmp_path / "whole").trials)
