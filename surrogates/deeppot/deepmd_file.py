@@ -29,7 +29,7 @@ def write_deepmd(model: DeepPotModel, path: Path) -> None:
         path: ending in ``.yaml``, which DeePMD-kit goes by.
 
     Raises:
-        SurrogateError: another ending, or the file cannot be written.
+        SurrogateError: another ending, a model that DeePMD-kit cannot have, or the file cannot be written.
     """
     if path.suffix not in (".yaml", ".yml"):
         raise SurrogateError(f"DeePMD-kit reads this format from files *.yaml, got {path.name}")
@@ -109,7 +109,7 @@ def serialized(model: DeepPotModel) -> dict[str, Any]:
             "ndim": 1,
             "ntypes": n,
             "network_type": "fitting_network",
-            "networks": [_fitting(model.fitting(a), n_features, architecture.fitting_time_step) for a in range(n)],
+            "networks": [_fitting(model, a, n_features) for a in range(n)],
         },
         "rcond": None,
         "exclude_types": [],
@@ -153,7 +153,19 @@ def _embedding(network: ResidualNetwork, has_time_step: bool) -> dict[str, Any]:
     }
 
 
-def _fitting(network: ResidualNetwork, n_features: int, has_time_step: bool) -> dict[str, Any]:
+def _fitting(model: DeepPotModel, species: int, n_features: int) -> dict[str, Any]:
+    """A fitting network, with the normalization of descriptors in its first layer."""
+    network = model.fitting(species)
+    layers = _layers(network)
+    if model.architecture.normalize_features:
+        if network.weights[0].shape[1] in (n_features, 2 * n_features):
+            raise SurrogateError(
+                f"DeePMD-kit has no normalized descriptors before a first fitting layer with a shortcut ({n_features} "
+                f"descriptors, {network.weights[0].shape[1]} neurons); set normalize_features: false, or another width"
+            )
+        first = layers[0]["@variables"]
+        first["w"] = first["w"] / _array(model.feature_deviations[species])[:, None]
+        first["b"] = first["b"] - _array(model.feature_means[species]) @ first["w"]
     last = _layer(network.output_weight, network.output_bias, None, is_hidden=False)
     return {
         "@class": "FittingNetwork",
@@ -161,10 +173,10 @@ def _fitting(network: ResidualNetwork, n_features: int, has_time_step: bool) -> 
         "in_dim": n_features,
         "out_dim": 1,
         "neuron": [weight.shape[1] for weight in network.weights],
-        "resnet_dt": has_time_step,
+        "resnet_dt": model.architecture.fitting_time_step,
         "bias_out": True,
         **_FACTS,
-        "layers": [*_layers(network), last],
+        "layers": [*layers, last],
     }
 
 

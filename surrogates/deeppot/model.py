@@ -14,17 +14,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..potentials.frame import Frame
-from ..potentials.graph import Batch
+from ..potentials.graph import Batch, build_graph, collate
 from ..potentials.model import PotentialModel
 from .environment import environment, slopes_by_vector
 from .neighbours import Neighbours, neighbours
 from .networks import ResidualNetwork
 from .statistics import statistics
 
+_MAX_FRAMES = 200  # enough for means of descriptors
+_FLAT = 0.01  # descriptors that vary less than this share of the most variable or largest one count as that
 _FIRST_NEIGHBOURS = 64.0  # shared by the species, before any data was seen
 
 
@@ -39,6 +42,7 @@ class Architecture:
     embedding_time_step: bool
     fitting_time_step: bool
     one_side: bool
+    normalize_features: bool
 
 
 class DeepPotModel(PotentialModel):
@@ -56,6 +60,8 @@ class DeepPotModel(PotentialModel):
     deviations: Tensor
     n_neighbours: Tensor
     energies_ev: Tensor
+    feature_means: Tensor
+    feature_deviations: Tensor
     is_prepared: Tensor
 
     def __init__(
@@ -87,6 +93,8 @@ class DeepPotModel(PotentialModel):
         self.register_buffer("deviations", torch.ones(n, 2, dtype=torch.float64))
         self.register_buffer("n_neighbours", torch.full((n,), _FIRST_NEIGHBOURS / n, dtype=torch.float64))
         self.register_buffer("energies_ev", torch.zeros(n, dtype=torch.float64))
+        self.register_buffer("feature_means", torch.zeros(n, n_features, dtype=torch.float64))
+        self.register_buffer("feature_deviations", torch.ones(n, n_features, dtype=torch.float64))
         self.register_buffer("is_prepared", torch.tensor(False))
         self._draw(seed or 0)
 
@@ -125,6 +133,8 @@ class DeepPotModel(PotentialModel):
         self.is_prepared.fill_(True)
         if self._seed is None:
             self._draw(seed)
+        if self.architecture.normalize_features:
+            self._take_features(frames, seed)
 
     def energies(self, batch: Batch) -> Tensor:
         """Energy of each structure, ``[n_frames]``, eV; differentiable to any order in vectors and parameters."""
@@ -132,11 +142,7 @@ class DeepPotModel(PotentialModel):
         edges = self._edges(batch)
         per_atom = []
         for a in range(len(self.elements)):
-            moments = self._empty_places(a, near)
-            for b, rows in self._rows(a, edges, near):
-                values = self.embedding(a, b)(rows[..., :1].reshape(-1, 1))
-                moments = moments + torch.bmm(rows.mT, values.reshape(*rows.shape[:2], values.shape[1]))
-            features = self._features(moments / self.n_neighbours.sum())
+            features = self._normalized(a, self._features(self._moments(a, edges, near)))
             per_atom.append(self.fitting(a)(features) + self.energies_ev[a])
         return torch.zeros_like(batch.volumes).index_add(0, near.frames, torch.cat(per_atom))
 
@@ -158,8 +164,10 @@ class DeepPotModel(PotentialModel):
                 blocks.append((rows, values, slopes))
             scale = 1.0 / self.n_neighbours.sum()
             moments = moments * scale
-            energies, by_features = self.fitting(a).output_and_gradient(self._features(moments))
+            features = self._normalized(a, self._features(moments))
+            energies, by_features = self.fitting(a).output_and_gradient(features)
             per_atom.append(energies + self.energies_ev[a])
+            by_features = by_features / self.feature_deviations[a]
             by_moments = self._back_from_features(moments, by_features) * scale
             deviations = self._deviations(a)
             for rows, values, slopes in blocks:
@@ -192,6 +200,14 @@ class DeepPotModel(PotentialModel):
         radial, angular = self.deviations[centre].unbind()
         return torch.stack([radial, angular, angular, angular])
 
+    def _moments(self, centre: int, edges: Tensor, near: Neighbours) -> Tensor:
+        """T of each atom of a species, ``[n_a, 4, last embedding width]``, divided by the room for neighbours."""
+        moments = self._empty_places(centre, near)
+        for b, rows in self._rows(centre, edges, near):
+            values = self.embedding(centre, b)(rows[..., :1].reshape(-1, 1))
+            moments = moments + torch.bmm(rows.mT, values.reshape(*rows.shape[:2], values.shape[1]))
+        return moments / self.n_neighbours.sum()
+
     def _empty_places(self, centre: int, near: Neighbours) -> Tensor:
         """What places beyond the widest row add to the moments, ``[n_a, 4, last embedding width]``."""
         s = (-self.means[centre] / self.deviations[centre, 0]).reshape(1, 1)
@@ -203,6 +219,28 @@ class DeepPotModel(PotentialModel):
     def _features(self, moments: Tensor) -> Tensor:
         """Descriptors ``[n_a, n_features]`` from moments ``[n_a, 4, last embedding width]``."""
         return torch.bmm(moments.mT, moments[..., : self.architecture.axis_neurons]).flatten(1)
+
+    def _normalized(self, centre: int, features: Tensor) -> Tensor:
+        return (features - self.feature_means[centre]) / self.feature_deviations[centre]
+
+    def _take_features(self, frames: Sequence[Frame], seed: int) -> None:
+        """Normalize descriptors as they are before the first step, over some frames."""
+        chosen = np.random.default_rng([seed, 3]).permutation(len(frames))[:_MAX_FRAMES]
+        rows: list[list[Tensor]] = [[] for _ in self.elements]
+        for k in chosen.tolist():
+            batch = collate([build_graph(frames[k].atoms, self.elements, self.cutoff_ang)], dtype=self.means.dtype)
+            near = neighbours(batch, len(self.elements))
+            with torch.no_grad():
+                edges = self._edges(batch)
+                for a, found in enumerate(rows):
+                    found.append(self._features(self._moments(a, edges, near)))
+        for a, found in enumerate(rows):
+            features = torch.cat(found)
+            if len(features) > 1:
+                means, deviations = features.mean(0), features.std(0)
+                floor = _FLAT * max(float(deviations.max()), float(means.abs().max()), 1e-10)
+                self.feature_means[a] = means
+                self.feature_deviations[a] = deviations.clamp_min(floor)
 
     def _back_from_features(self, moments: Tensor, by_features: Tensor) -> Tensor:
         """Derivatives by the moments from those by the descriptors."""

@@ -46,6 +46,9 @@ class FittingSettings(Settings):
     """Widths of the hidden layers; a layer that keeps or doubles the width has a shortcut."""
     resnet_dt: bool = True
     """Trained time steps."""
+    normalize_features: bool = True
+    """Descriptors enter with mean 0 and deviation 1, as they are over training data before the first step. DeePMD-kit
+    has no such thing and learns more slowly; a model exported to it has it in its first layer."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> FittingSettings:
@@ -91,6 +94,7 @@ class DeepPotSettings(Settings):
             fitting=self.fitting_net.neuron,
             embedding_time_step=self.descriptor.resnet_dt,
             fitting_time_step=self.fitting_net.resnet_dt,
+            normalize_features=self.fitting_net.normalize_features,
             one_side=self.descriptor.type_one_side,
         )
         form = self.model_dump(mode="json")

@@ -57,6 +57,9 @@ def test_networks_are_in_the_order_of_deepmd(tmp_path: Path) -> None:
     assert steps[1]["value"] == model.fitting(1).time_steps["1"].tolist()
     with pytest.raises(SurrogateError, match=r"\*\.yaml, got model\.pb"):
         write_deepmd(model, tmp_path / "model.pb")
+    with_shortcut = model_of(descriptor={"neuron": (3, 6), "axis_neuron": 2}, fitting_net={"neuron": (12, 5)})
+    with pytest.raises(SurrogateError, match="normalize_features: false"):
+        write_deepmd(with_shortcut, tmp_path / "model.yaml")
     with pytest.raises(SurrogateError, match="cannot write"):
         write_deepmd(model, tmp_path / "nowhere" / "model.yaml")
 

@@ -122,7 +122,7 @@ def test_a_neighbour_leaves_smoothly() -> None:
         return output.energies.item(), output.forces[2, 0].item()
 
     (inside, force), (outside, no_force) = evaluate(4.5 - 1e-4), evaluate(4.5 + 1e-4)
-    assert inside == pytest.approx(outside, abs=1e-12)
+    assert inside == pytest.approx(outside, abs=1e-10)
     assert abs(force) < 1e-7
     assert evaluate(4.0)[1] != pytest.approx(0.0, abs=1e-6)
     assert no_force == pytest.approx(evaluate(4.6)[1], abs=1e-5)
@@ -167,6 +167,24 @@ def test_energies_of_the_species_are_fitted_and_the_smallest_where_undetermined(
     assert model.deviations[0].tolist() == [1.0, 1.0]  # no aluminium was seen
 
 
+def test_normalized_descriptors_are_another_first_layer() -> None:
+    """The same function without normalization, once its first fitting layer is rescaled."""
+    model, plain = prepared(), prepared(fitting_net={"neuron": (10, 10), "normalize_features": False})
+    assert not torch.equal(model.feature_means, plain.feature_means)
+    for a in range(2):
+        deviations = model.feature_deviations[a]
+        assert 0 < deviations.min() < deviations.max() <= 100.001 * deviations.min()
+        with torch.no_grad():
+            first = plain.fitting(a)
+            first.weights[0] /= deviations[:, None]
+            first.biases[0] -= model.feature_means[a] @ first.weights[0]
+    batch = batch_of(model, structure(7))
+    found, expected = model(batch), plain(batch)
+    assert expected.forces.abs().max() > 1e-3
+    torch.testing.assert_close(found.energies, expected.energies)
+    torch.testing.assert_close(found.forces, expected.forces)
+
+
 def test_preparing_has_an_effect_once_and_seeds_decide_the_weights() -> None:
     model = prepared()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -196,8 +214,8 @@ def test_it_learns_and_goes_on_after_a_stop(tmp_path) -> None:
     model = settings(seed=None).build(ELEMENTS)
     result = train(model, frames(), (), (), schedule, seed=4)
     first, best = result.history[0], result.best_metrics
-    assert best["validation_energy_rmse_mev"] < 0.3 * first["validation_energy_rmse_mev"]
-    assert best["validation_force_rmse"] < 0.95 * first["validation_force_rmse"]
+    assert best["validation_energy_rmse_mev"] < 0.6 * first["validation_energy_rmse_mev"]
+    assert best["validation_force_rmse"] < 0.6 * first["validation_force_rmse"]
     path = tmp_path / "checkpoint"
     for stop in (5, None):
         again = settings(seed=None).build(ELEMENTS)
