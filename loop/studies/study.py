@@ -234,7 +234,8 @@ class _Session:
             trials = self._study.trials()
             last = [trial.message for trial in trials if trial.condition == "failed"][-1]
             return "failures", f"{self._n_failures_in_a_row} trials failed one after the other, the last: {last}", 3
-        if stop.received is not None:
+        is_complete = n_done(self._study.trials()) >= self._config.n_trials
+        if stop.received is not None and not is_complete:
             return "interrupted", f"{stop.received.name}; `alloysmith study resume` goes on", stop.exit_code
         return "n_trials", f"it has its {self._config.n_trials} trials", 0
 
