@@ -49,7 +49,7 @@ def test_status_signal_and_output(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == f"{tmp_path}\n"
     assert (tmp_path / "err").read_text() == "bad\n"
     assert run(tmp_path, "kill -SEGV $$") == -signal.SIGSEGV
-    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGPIPE):
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGPIPE):
         assert run(tmp_path, f"kill -{int(number)} $$") == -number
     assert run(tmp_path, "cat") == 0  # nothing comes from standard input
     assert ending(3) == "ended with status 3"
