@@ -50,7 +50,7 @@ def test_few_labels_fall_back_to_their_mean(space, labelled: Labelled):
 
 
 def test_published_bulk_moduli_are_explained_as_well_as_known(shared_data: Path):
-    """R² of about 0.87 was measured on seed 004's structures with a cubic polynomial."""
+    """R² of about 0.87 was measured on the P-CDVAE study's structures with a cubic polynomial."""
     structures = [
         s
         for split in ("train", "val")
