@@ -14,11 +14,11 @@ from ase import Atoms
 from pydantic import Field, PositiveFloat
 
 from .base import Request, Value
-from .crystal_relaxation import RelaxationLimits, relax_crystal
-from .lammps_oracle import GPA_PER_EV_ANG3, LammpsOracle, LammpsOracleSettings, check_phase, check_response
+from .crystal_relaxation import RelaxationLimits
+from .lammps_oracle import GPA_PER_EV_ANG3, LammpsOracle, LammpsOracleSettings, check_response
+from .phase_relaxation import relax_in_phase
 from .potentials import LammpsPotential
 from .strain_response import strain_response
-from .warm_start import first_guess
 
 Accuracy = Literal["fast", "tight"]
 
@@ -77,17 +77,13 @@ class LammpsBulkModulus(LammpsOracle):
 
     def _label(self, request: Request) -> tuple[dict[str, Value], Atoms, dict[str, Any]]:
         accuracy = self._settings.accuracy
-        guess = first_guess(request)
-        crystal = relax_crystal(
+        guess, crystal, relaxed = relax_in_phase(
             self._engine,
-            request.atoms,
-            start=(guess.positions, guess.cell),
+            request,
             cell_freedom="isotropic",
-            bulk_modulus_ev_ang3=guess.bulk_modulus_ev_ang3,
             limits=LIMITS[accuracy].with_max_calls(self._settings.max_force_calls),
+            min_phase_fraction=self._settings.min_phase_fraction,
         )
-        relaxed = crystal.as_atoms(request.atoms)
-        check_phase(relaxed, request.atoms, request.phase, self._settings.min_phase_fraction)
         response = strain_response(
             self._engine,
             crystal,

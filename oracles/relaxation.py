@@ -9,10 +9,10 @@ from ase import Atoms
 from pydantic import Field, PositiveFloat
 
 from .base import Request, Value
-from .crystal_relaxation import CellFreedom, RelaxationLimits, relax_crystal, voigt_vector
-from .lammps_oracle import GPA_PER_EV_ANG3, LammpsOracle, LammpsOracleSettings, check_phase
+from .crystal_relaxation import CellFreedom, RelaxationLimits, voigt_vector
+from .lammps_oracle import GPA_PER_EV_ANG3, LammpsOracle, LammpsOracleSettings
+from .phase_relaxation import relax_in_phase
 from .potentials import LammpsPotential
-from .warm_start import first_guess
 
 
 class RelaxationSettings(LammpsOracleSettings):
@@ -69,17 +69,13 @@ class LammpsRelaxation(LammpsOracle):
         )
 
     def _label(self, request: Request) -> tuple[dict[str, Value], Atoms, dict[str, Any]]:
-        guess = first_guess(request, is_volume_kept=self._settings.cell == "fixed")
-        crystal = relax_crystal(
+        guess, crystal, relaxed = relax_in_phase(
             self._engine,
-            request.atoms,
-            start=(guess.positions, guess.cell),
+            request,
             cell_freedom=self._settings.cell,
-            bulk_modulus_ev_ang3=guess.bulk_modulus_ev_ang3,
             limits=self._limits,
+            min_phase_fraction=self._settings.min_phase_fraction,
         )
-        relaxed = crystal.as_atoms(request.atoms)
-        check_phase(relaxed, request.atoms, request.phase, self._settings.min_phase_fraction)
         found = crystal.evaluation
         values: dict[str, Value] = {
             "energy_ev": found.energy_ev,
