@@ -35,7 +35,6 @@ from alloysmith.oracles.elastic_tensor import ElasticTensorSettings
 from alloysmith.oracles.lammps_engine import LammpsEngine, potential_commands
 from alloysmith.oracles.lammps_library import new_lammps
 from alloysmith.oracles.potentials import FilesPotentialSettings, LammpsPotential
-from alloysmith.surrogates.base import Metrics
 from alloysmith.surrogates.eam.settings import EamSettings
 from alloysmith.surrogates.potentials.base import PotentialSpec
 from alloysmith.surrogates.potentials.data_settings import DataSettings, FrameFileSettings
@@ -64,7 +63,7 @@ class DataSet:
     Attributes:
         config: shipped configuration that holds the constraints.
         test_share: the paper's.
-        crystals: structures whose elastic constants are compared, of the first element.
+        lattice, a_ang: crystal of the first element, whose elastic constants are compared.
         snap: published SNAP, and settings for FitSNAP.
         paper: model -> (energy MAE in meV/atom, force MAE in eV/Å).
     """
@@ -226,9 +225,6 @@ def fit(
     model = config.potential.build(data_set.elements)
     constraints = [constraint.build(data_set.elements, model.cutoff_ang) for constraint in config.constraints]
 
-    def go_on(step: int, metrics: Metrics) -> bool:
-        return True
-
     started = time.process_time()
     result = train_in_stages(
         model,
@@ -238,7 +234,6 @@ def fit(
         training,
         warm_up_epochs=warm_up,
         seed=derive_seed(arguments.seed, 0, "training"),
-        report=go_on,
     )
     spec = PotentialSpec("eam", data_set.elements, model.cutoff_ang, n_train=len(train))
     return TorchPotential(spec, result.model), time.process_time() - started
@@ -351,7 +346,6 @@ def speed_of(lammps: LammpsPotential, data_set: DataSet) -> float | None:
     """CPU microseconds per atom and step of NVE in LAMMPS, the median of three runs; ``None`` if it explodes."""
     cell = bulk(data_set.elements[0], data_set.lattice, a=data_set.a_ang, cubic=True)
     n = round((2000 / len(cell)) ** (1 / 3))
-    length = n * data_set.a_ang
     lmp = new_lammps()
     try:
         for command in (
@@ -379,7 +373,7 @@ def speed_of(lammps: LammpsPotential, data_set: DataSet) -> float | None:
     finally:
         lmp.close()
     if n_atoms != len(cell) * n**3:
-        raise RuntimeError(f"{n_atoms} atoms in a box of {length} Å")
+        raise RuntimeError(f"LAMMPS made {n_atoms} atoms in {n}³ cells of {len(cell)}")
     return float(np.median(times)) / (N_STEPS * n_atoms) * 1e6
 
 
@@ -403,7 +397,6 @@ def fit_snap(frames: Sequence[Frame], data_set: DataSet, folder: Path) -> Lammps
 
     _adapt()
     n = len(data_set.elements)
-    radius = {"Ni_Mo": (0.5, 0.5)}.get(data_set.snap, (0.5,) * n)
     settings = {
         "BISPECTRUM": {
             "numTypes": n,
@@ -412,7 +405,7 @@ def fit_snap(frames: Sequence[Frame], data_set: DataSet, folder: Path) -> Lammps
             "rfac0": 0.99363,
             "rmin0": 0.0,
             "wj": " ".join(["1.0"] * n),
-            "radelem": " ".join(map(str, radius)),
+            "radelem": " ".join(["0.5"] * n),
             "type": " ".join(data_set.elements),
             "wselfallflag": 0,
             "chemflag": 0,

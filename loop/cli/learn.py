@@ -32,7 +32,7 @@ def learn(
 
     The same command goes on with a learning that was interrupted or killed; no label is made twice.
 
-    Example: alloysmith learn learn_ni --run-dir runs/ni
+    Example: alloysmith learn learn_nicr --run-dir runs/nicr
     """
     settings = load_learning_config(find_config(config), overrides or ())
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[detail]}"))

@@ -7,6 +7,7 @@ frame does not have are left out of the sums and of their counts; they are never
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -95,8 +96,9 @@ class _LossSettings(Settings):
             (virials * per_virial[:, None, None]).reshape(-1),
         )
 
+    @abstractmethod
     def _size(self, n_atoms: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What a frame's energy and virial are divided by, ``[n_frames]``."""
 
 
 class RmseLossSettings(_LossSettings):
