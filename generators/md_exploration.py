@@ -137,6 +137,7 @@ def explore(
             seed=int(rng.integers(1, 2**31 - 1)),
             limits=MdLimits(min_volume_ratio=0.6, max_volume_ratio=1.8),
         )
+        conditions = {"run": run, "temperature_k": temperature, "pressure_gpa": pressure}
         try:
             ended = MolecularDynamics(force_field, md).run(start)
         except OracleError as error:
@@ -144,21 +145,15 @@ def explore(
                 raise
             # the potential cannot even hold the structure it starts from
             explosions.append(f"run {run} at {temperature:g} K: {error}")
-            visits.append(Visit(start, {"run": run, "step": 0, "temperature_k": temperature, "pressure_gpa": pressure}))
-            continue
-        frames = ended.trajectory
-        for index in range(1 if len(frames) > 1 else 0, len(frames)):
-            atoms = Atoms(frames.numbers, positions=frames.positions[index], cell=frames.cells[index], pbc=True)
-            facts = {
-                "run": run,
-                "step": int(frames.steps[index]),
-                "temperature_k": temperature,
-                "pressure_gpa": pressure,
-            }
-            visits.append(Visit(atoms, facts))
-        n_steps += int(frames.steps[-1]) if len(frames) else 0
-        if ended.stop is not None and ended.stop.is_explosion:
-            explosions.append(f"run {run} at {temperature:g} K, step {ended.stop.step}: {ended.stop.message}")
+            visits.append(Visit(start, {**conditions, "step": 0}))
+        else:
+            frames = ended.trajectory
+            for index in range(1 if len(frames) > 1 else 0, len(frames)):
+                atoms = Atoms(frames.numbers, positions=frames.positions[index], cell=frames.cells[index], pbc=True)
+                visits.append(Visit(atoms, {**conditions, "step": int(frames.steps[index])}))
+            n_steps += int(frames.steps[-1]) if len(frames) else 0
+            if ended.stop is not None and ended.stop.is_explosion:
+                explosions.append(f"run {run} at {temperature:g} K, step {ended.stop.step}: {ended.stop.message}")
         if on_run is not None and not on_run(run + 1):
             break
     return Exploration(visits, n_steps, explosions)
