@@ -57,6 +57,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "report": CommandEntry("report", "report", "Look", "Write a campaign's report, one HTML file that works offline."),
     "export": CommandEntry("export", "export", "Look", "Write a campaign's results in a format other tools open."),
     "label": CommandEntry("label", "label", "Use the parts", "Evaluate an oracle on every structure of a file."),
+    "sample": CommandEntry("sample", "sample", "Use the parts", "Sample labelled melts by molecular dynamics."),
     "fit": CommandEntry("models", "fit", "Use the parts", "Fit a surrogate, or an interatomic potential."),
     "tabulate": CommandEntry("tables", "tabulate", "Use the parts", "Write a fitted potential as a LAMMPS table."),
     "card": CommandEntry("tables", "card", "Use the parts", "Write a fitted potential's card, one HTML file."),
