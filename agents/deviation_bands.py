@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -20,9 +21,17 @@ _MIN_SAMPLES = 5
 _MAX_SCALE = 100.0
 
 
-class BandSettings(Settings):
+class SelectionSettings(Settings):
     """Which explored structures are labelled."""
 
+    kind: Literal["deviation", "random"] = "deviation"
+    """`deviation`: those on which the committee disagrees, spread over what they have to teach. `random`: any of those
+    visited, at even odds; the yardstick that a selection has to beat. All that follows but `batch_size` then only sorts
+    structures for the record."""
+    diversity: Literal["farthest_points", "d_optimal"] = "farthest_points"
+    """How a batch is spread over the candidates: each structure as far as can be from those known and chosen, in its
+    atoms' environments (`farthest_points`); or each the one whose energy is determined the least by those known and
+    chosen, from the gradients of the energy by the potential's parameters (`d_optimal`)."""
     target_force_error_ev_ang: PositiveFloat = 0.15
     """Structures whose largest expected force error lies below this teach too little to be labelled, eV/Å."""
     failed_force_error_ev_ang: PositiveFloat = 1.5
@@ -32,12 +41,15 @@ class BandSettings(Settings):
     compared with the deviation itself, as DP-GEN does."""
     batch_size: PositiveInt = 20
     """Structures labelled in each round at most."""
+    n_test: int = Field(default=0, ge=0)
+    """As many more in each round, drawn at random from all those visited, which are labelled and never learnt from.
+    Their errors are what a run of the potential meets, which is what calibration and the end should look at."""
     max_failed_share: float = Field(default=0.25, ge=0.0, le=1.0)
     """Share of a batch that may be filled with failed structures, the least deviating first, when there are too few
     candidates: early on they are all there is."""
 
     @model_validator(mode="after")
-    def _is_ordered(self) -> BandSettings:
+    def _is_ordered(self) -> SelectionSettings:
         if self.target_force_error_ev_ang >= self.failed_force_error_ev_ang:
             raise ValueError(
                 f"target_force_error_ev_ang ({self.target_force_error_ev_ang:g}) must be below "
@@ -64,7 +76,7 @@ class Bands:
         return np.digitize(deviations, [self.accurate_below, self.failed_above])
 
 
-def calibrate(settings: BandSettings, deviations: np.ndarray, errors: np.ndarray) -> Bands:
+def calibrate(settings: SelectionSettings, deviations: np.ndarray, errors: np.ndarray) -> Bands:
     """Bounds in terms of deviation for the wanted bounds of the error.
 
     Args:
@@ -79,7 +91,7 @@ def calibrate(settings: BandSettings, deviations: np.ndarray, errors: np.ndarray
     return Bands(settings.target_force_error_ev_ang / scale, settings.failed_force_error_ev_ang / scale, scale)
 
 
-def eligible(settings: BandSettings, bands: Bands, deviations: np.ndarray, n: int) -> Sequence[int]:
+def eligible(settings: SelectionSettings, bands: Bands, deviations: np.ndarray, n: int) -> Sequence[int]:
     """Rows to choose a batch of ``n`` from: all candidates, topped up with the mildest failed ones."""
     bands_of = bands.classify(deviations)
     candidates = np.flatnonzero(bands_of == 1)

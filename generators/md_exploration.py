@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from math import gcd
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -50,26 +51,47 @@ class PerturbationSettings(Settings):
 
 
 class ExplorationSettings(Settings):
-    """Molecular dynamics with the current potential."""
+    """Molecular dynamics that visits new structures."""
 
     temperatures_k: tuple[PositiveFloat, ...] = Field(default=(300.0, 1000.0, 2000.0), min_length=1)
-    """Temperatures; all pairs with the pressures are visited in turn."""
+    """Temperatures. All triples of a temperature, a pressure and a phase of the system are visited in turn, in an order
+    that spreads each round over all of them."""
     pressures_gpa: tuple[float, ...] = Field(default=(0.0,), min_length=1)
     """Pressures."""
     n_trajectories: PositiveInt = 6
-    """Runs in each round, each from another random structure."""
+    """Runs in each round, each from a random solid solution of a composition of its own; the compositions of a round
+    are spread over all that the system allows."""
     n_steps: PositiveInt = 3000
     """Steps of each run."""
     timestep_fs: PositiveFloat = 2.0
     """Time step."""
     stride: PositiveInt = 50
     """Steps from one visited structure to the next."""
+    force_field: Literal["student", "teacher"] = "student"
+    """Whose dynamics it is: that of the potential that learns, which goes where it is wrong; or that of the oracle, as
+    in sampling by ab-initio molecular dynamics, which wants an oracle of kind `single_point`."""
 
-    def conditions(self, round_index: int) -> list[tuple[float, float]]:
-        """Temperature and pressure of each run of a round; rounds go on where the one before ended."""
-        grid = list(product(self.temperatures_k, self.pressures_gpa))
+    def conditions(self, n_lattices: int, round_index: int) -> list[tuple[float, float, int]]:
+        """Temperature, pressure and lattice of each run of a round; rounds go on where the one before ended."""
+        grid = list(product(self.temperatures_k, self.pressures_gpa, range(n_lattices)))
+        stride = _spreading_stride(len(grid))
         start = round_index * self.n_trajectories
-        return [grid[(start + k) % len(grid)] for k in range(self.n_trajectories)]
+        return [grid[(start + k) * stride % len(grid)] for k in range(self.n_trajectories)]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of molecular dynamics that is to be done.
+
+    Attributes:
+        index: in its round, from 0.
+        start: a solid solution.
+        md: settings of the run.
+    """
+
+    index: int
+    start: Atoms
+    md: MdSettings
 
 
 @dataclass(frozen=True)
@@ -86,46 +108,43 @@ class Visit:
 
 
 @dataclass(frozen=True)
-class Exploration:
-    """What the runs of a round visited.
+class EndedRun:
+    """What a run visited.
 
     Attributes:
-        visits: in the order of runs and steps.
+        visits: in the order of steps; of a run that exploded those before, the last sane one included.
         n_steps: steps that were done.
-        explosions: of each run that ended early, why.
+        explosion: why it ended early; empty where it did not.
     """
 
     visits: Sequence[Visit]
     n_steps: int
-    explosions: Sequence[str]
+    explosion: str = ""
 
 
 def perturbed_crystals(space: DesignSpace, n: int, settings: PerturbationSettings, *, seed: int) -> list[Atoms]:
-    """Random solid solutions, phases in turn, each strained, scaled and shaken by its own random amounts."""
+    """Random solid solutions, phases in turn, compositions spread evenly over what is allowed; each is strained, scaled
+    and shaken by its own random amounts."""
     rng = np.random.default_rng(seed)
-    return [_perturbed(rng, _solid_solution(rng, space, k), settings) for k in range(n)]
+    made = []
+    for k in range(n):
+        place = _evenly_spread(k, len(space.elements), seed)
+        made.append(_perturbed(rng, _solid_solution(rng, space, k % len(space.lattices), place), settings))
+    return made
 
 
-def explore(
-    force_field: LammpsPotential | ForceEngine,
-    space: DesignSpace,
-    settings: ExplorationSettings,
-    *,
-    round_index: int,
-    seed: int,
-    on_run: Callable[[int], bool] | None = None,
-) -> Exploration:
-    """Run the dynamics of a round from random solid solutions.
+def planned_runs(space: DesignSpace, settings: ExplorationSettings, *, round_index: int, seed: int) -> list[PlannedRun]:
+    """The runs of a round.
 
     Args:
-        on_run: called with the number of runs that have ended; returning ``False`` ends the exploration.
+        round_index: from 0.
+        seed: the same for all rounds, whose compositions continue one sequence.
     """
-    rng = np.random.default_rng(seed)
-    visits: list[Visit] = []
-    explosions: list[str] = []
-    n_steps = 0
-    for run, (temperature, pressure) in enumerate(settings.conditions(round_index)):
-        start = _solid_solution(rng, space, round_index * settings.n_trajectories + run)
+    rng = np.random.default_rng([seed, round_index])
+    runs = []
+    for index, (temperature, pressure, which) in enumerate(settings.conditions(len(space.lattices), round_index)):
+        place = _evenly_spread(round_index * settings.n_trajectories + index, len(space.elements), seed)
+        start = _solid_solution(rng, space, which, place)
         md = MdSettings(
             ensemble="npt",
             temperature_k=temperature,
@@ -137,31 +156,74 @@ def explore(
             seed=int(rng.integers(1, 2**31 - 1)),
             limits=MdLimits(min_volume_ratio=0.6, max_volume_ratio=1.8),
         )
-        conditions = {"run": run, "temperature_k": temperature, "pressure_gpa": pressure}
-        try:
-            ended = MolecularDynamics(force_field, md).run(start)
-        except OracleError as error:
-            if error.kind == FailureKind.UNAVAILABLE:
-                raise
-            # the potential cannot even hold the structure it starts from
-            explosions.append(f"run {run} at {temperature:g} K: {error}")
-            visits.append(Visit(start, {**conditions, "step": 0}))
-        else:
-            frames = ended.trajectory
-            for index in range(1 if len(frames) > 1 else 0, len(frames)):
-                atoms = Atoms(frames.numbers, positions=frames.positions[index], cell=frames.cells[index], pbc=True)
-                visits.append(Visit(atoms, {**conditions, "step": int(frames.steps[index])}))
-            n_steps += int(frames.steps[-1]) if len(frames) else 0
-            if ended.stop is not None and ended.stop.is_explosion:
-                explosions.append(f"run {run} at {temperature:g} K, step {ended.stop.step}: {ended.stop.message}")
-        if on_run is not None and not on_run(run + 1):
-            break
-    return Exploration(visits, n_steps, explosions)
+        runs.append(PlannedRun(index, start, md))
+    return runs
 
 
-def _solid_solution(rng: np.random.Generator, space: DesignSpace, turn: int) -> Atoms:
-    lattice = space.lattices[turn % len(space.lattices)]
-    return space.atoms(lattice, space.random_occupation(rng, lattice))
+def explore(
+    force_field: LammpsPotential | ForceEngine, run: PlannedRun, on_step: Callable[[int], bool] | None = None
+) -> EndedRun | None:
+    """Do a run.
+
+    Args:
+        on_step: called with the step of each visited structure; returning ``False`` ends the run.
+
+    Returns:
+        ``None`` where ``on_step`` has ended it.
+
+    Raises:
+        OracleError: ``unavailable``: LAMMPS cannot be used, or not with this force field.
+    """
+    conditions = {
+        "run": run.index,
+        "temperature_k": run.md.temperature_k,
+        "pressure_gpa": run.md.pressure_gpa,
+    }
+    where = f"run {run.index} at {run.md.temperature_k:g} K"
+    observer = None if on_step is None else lambda frame: on_step(int(frame.steps[-1]))
+    try:
+        ended = MolecularDynamics(force_field, run.md).run(run.start, observer)
+    except OracleError as error:
+        if error.kind == FailureKind.UNAVAILABLE:
+            raise
+        # the potential cannot even hold the structure it starts from
+        return EndedRun([Visit(run.start, {**conditions, "step": 0})], 0, f"{where}: {error}")
+    if ended.stop is not None and not ended.stop.is_explosion:
+        return None
+    frames = ended.trajectory
+    visits = []
+    for index in range(1 if len(frames) > 1 else 0, len(frames)):
+        atoms = Atoms(frames.numbers, positions=frames.positions[index], cell=frames.cells[index], pbc=True)
+        visits.append(Visit(atoms, {**conditions, "step": int(frames.steps[index])}))
+    explosion = "" if ended.stop is None else f"{where}, step {ended.stop.step}: {ended.stop.message}"
+    return EndedRun(visits, int(frames.steps[-1]) if len(frames) else 0, explosion)
+
+
+def _spreading_stride(n: int) -> int:
+    """The number nearest to the golden section of ``n`` that has no divisor in common with it: its multiples modulo
+    ``n`` visit all of 0 … n-1 once, and any few in a row lie far apart."""
+    wanted = n * (np.sqrt(5.0) - 1.0) / 2.0
+    coprime = [k for k in range(1, n + 1) if gcd(k, n) == 1]
+    return min(coprime, key=lambda k: abs(k - wanted))
+
+
+def _evenly_spread(turn: int, n_elements: int, seed: int) -> np.ndarray:
+    """Quantiles for :meth:`DesignSpace.counts_at`, ``[n_elements]``: a sequence whose members, and any few in a row,
+    fill the unit cube evenly. They are multiples of powers of what the golden ratio is in so many dimensions, modulo 1,
+    from a random origin. The last element's count follows from the others and needs none."""
+    n = n_elements - 1
+    ratio = 2.0
+    for _ in range(60):  # the root of x^(n + 1) = x + 1
+        ratio = (1.0 + ratio) ** (1.0 / (n + 1))
+    place = np.zeros(n_elements)
+    place[:n] = (np.random.default_rng(seed).random(n) + turn * ratio ** -np.arange(1.0, n + 1)) % 1.0
+    return place
+
+
+def _solid_solution(rng: np.random.Generator, space: DesignSpace, which: int, place: np.ndarray) -> Atoms:
+    """A random solid solution on a lattice, of the composition at a place of the unit cube."""
+    lattice = space.lattices[which]
+    return space.atoms(lattice, space.random_occupation(rng, lattice, space.counts_at(place, lattice)))
 
 
 def _perturbed(rng: np.random.Generator, atoms: Atoms, settings: PerturbationSettings) -> Atoms:

@@ -134,6 +134,15 @@ class DesignSpace:
 
     def random_counts(self, rng: np.random.Generator, lattice: ParentLattice) -> np.ndarray:
         """Counts ``[n_elements]`` drawn uniformly from all allowed compositions of ``lattice``."""
+        return self.counts_at(rng.random(len(self.elements)), lattice)
+
+    def counts_at(self, quantiles: np.ndarray, lattice: ParentLattice) -> np.ndarray:
+        """The allowed composition of ``lattice`` at a place of the unit cube; evenly spread places give compositions
+        that are spread evenly over what is allowed.
+
+        Args:
+            quantiles: ``[n_elements]``, in [0, 1): of each element's count, given those of the elements before it.
+        """
         low, high = self.count_bounds(lattice.n_sites)
         ways = _completions(tuple(low.tolist()), tuple(high.tolist()), lattice.n_sites)
         counts = np.zeros(len(low), dtype=int)
@@ -142,7 +151,7 @@ class DesignSpace:
             options = np.arange(low[k], min(high[k], left) + 1)
             weights = ways[k + 1][left - options]
             below = np.cumsum(weights)
-            counts[k] = options[np.searchsorted(below, rng.random() * below[-1], side="right")]
+            counts[k] = options[np.searchsorted(below, quantiles[k] * below[-1], side="right")]
             left -= counts[k]
         return counts
 

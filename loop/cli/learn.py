@@ -10,9 +10,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ..learning.config import load_learning_config
-from ..learning.learning import LearningEnd, Stage
+from ..learning.learning import LearningEnd
 from ..learning.learning import learn as run_learning
 from ..learning.rounds import POTENTIAL_NAME, RoundRecord
+from ..learning.site import Stage
 from .arguments import ConfigArgument, SetOption, find_config
 from .console import notes, output
 

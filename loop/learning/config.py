@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from ...agents.deviation_bands import BandSettings
+from ...agents.deviation_bands import SelectionSettings
 from ...errors import ConfigError
 from ...generators.md_exploration import ExplorationSettings, PerturbationSettings
 from ...oracles.settings import OracleSettings
@@ -32,6 +32,8 @@ class CommitteeSettings(Settings):
     share: float = Field(default=0.8, gt=0.1, lt=1.0)
     """Share of the labels, drawn at random, that each of the others learns from. With all of them the members would
     agree where they know nothing."""
+    warm_start: bool = True
+    """Whether each starts from its weights of the round before, rather than from the beginning."""
 
 
 class LearningBudget(Settings):
@@ -89,14 +91,15 @@ class LearningConfig(Settings):
     in eV by element, or `least_squares` (fitted to the labels' compositions)."""
     exploration: ExplorationSettings = ExplorationSettings()
     """Molecular dynamics that finds new structures."""
-    selection: BandSettings = BandSettings()
+    selection: SelectionSettings = SelectionSettings()
     """Which of them are labelled."""
     stopping: LearningStop = LearningStop()
     """When it ends before the budget is spent."""
     budget: LearningBudget = LearningBudget()
     """What may be spent."""
     execution: ExecutionSettings = ExecutionSettings()
-    """Where and how labels are made."""
+    """Where and how members are trained, exploration runs and labels are made. Nothing here changes the results;
+    `deadline_s` is for labels."""
 
     @model_validator(mode="after")
     def _is_affordable(self) -> LearningConfig:
@@ -105,6 +108,15 @@ class LearningConfig(Settings):
             raise ValueError(
                 f"budget.n_labels is {self.budget.n_labels}, but the first structures take {first} "
                 "(initial.n_structures + initial.n_test); raise the budget or begin with fewer"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_teacher_that_runs(self) -> LearningConfig:
+        if self.exploration.force_field == "teacher" and self.oracle.kind != "single_point":
+            raise ValueError(
+                f"exploration.force_field is teacher, but molecular dynamics runs only with an oracle of kind "
+                f"single_point, not {self.oracle.kind}; let the student explore"
             )
         return self
 

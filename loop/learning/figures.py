@@ -2,44 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from ...surrogates.potentials.base import Potential
-from ...surrogates.potentials.committee import Committee
+from ...surrogates.potentials.committee import Committee, mean_and_disagreement
 from ...surrogates.potentials.frame import Frame
 from .rounds import RoundRecord
 
 
-def error_figures(potential: Potential, frames: Sequence[Frame]) -> dict[str, float]:
-    """Errors on labelled frames: ``energy_mae_mev`` (per atom), ``force_mae_ev_ang`` and ``force_rmse_ev_ang`` (of
-    components), ``force_max_ev_ang`` (largest norm); empty without frames."""
-    if not frames:
-        return {}
-    found = potential.evaluate([frame.atoms for frame in frames])
-    energy = [abs(e.energy_ev - f.energy_ev) / len(f.atoms) for e, f in zip(found, frames, strict=True)]
-    differences = np.concatenate(
-        [e.forces - f.forces for e, f in zip(found, frames, strict=True) if f.forces is not None]
-    )
-    return {
-        "energy_mae_mev": float(np.mean(energy)) * 1000.0,
+@dataclass(frozen=True)
+class Judgement:
+    """A committee before labels that it has not learnt.
+
+    Attributes:
+        errors: of its first member: ``energy_mae_mev`` (per atom), ``force_mae_ev_ang`` and ``force_rmse_ev_ang`` (of
+            components), ``force_max_ev_ang`` (largest norm); empty without frames.
+        calibration: for each frame the committee's maximum force deviation, and the largest norm of its mean's force
+            error, eV/Å.
+    """
+
+    errors: Mapping[str, float]
+    calibration: tuple[tuple[float, float], ...]
+
+
+def judge(committee: Committee, frames: Sequence[Frame]) -> Judgement:
+    """Evaluate the members on labelled frames, once."""
+    known = [(frame, frame.forces) for frame in frames if frame.forces is not None]
+    if not known:
+        return Judgement({}, ())
+    structures = [frame.atoms for frame, _ in known]
+    answers = [member.evaluate(structures) for member in committee.members]
+    means, apart = mean_and_disagreement(answers)
+    energies = [
+        abs(e.energy_ev - frame.energy_ev) / len(frame.atoms) for e, (frame, _) in zip(answers[0], known, strict=True)
+    ]
+    differences = np.concatenate([e.forces - forces for e, (_, forces) in zip(answers[0], known, strict=True)])
+    errors = {
+        "energy_mae_mev": float(np.mean(energies)) * 1000.0,
         "force_mae_ev_ang": float(np.abs(differences).mean()),
         "force_rmse_ev_ang": float(np.sqrt((differences**2).mean())),
         "force_max_ev_ang": float(np.linalg.norm(differences, axis=1).max()),
     }
-
-
-def calibration_pairs(committee: Committee, frames: Sequence[Frame]) -> tuple[tuple[float, float], ...]:
-    """For each frame: the committee's maximum force deviation, and the largest norm of its mean's force error."""
-    if not frames:
-        return ()
-    means, apart = committee.evaluate_with_disagreement([frame.atoms for frame in frames])
-    return tuple(
-        (float(deviation), float(np.linalg.norm(mean.forces - frame.forces, axis=1).max()))
-        for mean, deviation, frame in zip(means, apart.force_ev_ang, frames, strict=True)
-        if frame.forces is not None
+    calibration = tuple(
+        (float(deviation), float(np.linalg.norm(mean.forces - forces, axis=1).max()))
+        for mean, deviation, (_, forces) in zip(means, apart.force_ev_ang, known, strict=True)
     )
+    return Judgement(errors, calibration)
 
 
 def has_settled(records: Sequence[RoundRecord], candidate_share: float, error_change: float, patience: int) -> bool:

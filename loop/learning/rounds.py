@@ -5,8 +5,10 @@ A round is done when its record is there. A learning that was killed takes up th
 ```
 RUN/config.json            the resolved configuration
 RUN/labels.journal         every label, as it came
+RUN/rounds/0003/member-01.safetensors   members of the committee, checkpoints (*.training): until all are trained
 RUN/rounds/0003/committee.safetensors   what was known at the beginning of the round
-RUN/rounds/0003/visited.extxyz          what exploration visited, with deviations
+RUN/rounds/0003/run-002.extxyz, .json   what a run visited: until all have ended
+RUN/rounds/0003/visited.extxyz, .json   what exploration visited, with deviations
 RUN/rounds/0003/chosen.extxyz           what was chosen of it
 RUN/rounds/0003/labelled.extxyz         labels of these
 RUN/rounds/0003/seconds.json            wall time by stage, so far
@@ -47,12 +49,13 @@ class RoundRecord:
         n_md_steps: steps of it.
         shares: of the visited structures, by band: accurate, candidate, failed.
         scale: true error over deviation, as calibrated before the choice.
-        new_errors: errors of the committee's mean on the round's labels, before they were learnt: ``energy_mae_mev``
-            (per atom), ``force_mae_ev_ang``, ``force_max_ev_ang``.
-        test_errors: the same on the test structures, of the result at the beginning of the round.
-        train_errors: the same on what it had learnt from.
+        new_errors: errors of the result at the beginning of the round on the round's labels, test structures apart,
+            before they were learnt: ``energy_mae_mev`` (per atom), ``force_mae_ev_ang`` and ``force_rmse_ev_ang`` (of
+            components), ``force_max_ev_ang`` (largest norm).
+        test_errors: the same on the test structures of the rounds before.
+        train_errors: the first three on what it had learnt from.
         seconds: wall time by stage.
-        calibration: deviation and largest force error of each new label, eV/Å.
+        calibration: the committee's deviation, and the largest force error of its mean, of each new label, eV/Å.
     """
 
     index: int
@@ -90,17 +93,51 @@ class RoundRecord:
             raise RunDirectoryError(f"{path} is damaged ({error}); restore it, or remove its round's folder") from error
 
 
+@dataclass(frozen=True)
+class RunFiles:
+    """Where what runs of exploration visited is kept.
+
+    Attributes:
+        structures: is there when all is.
+        facts: counts and explosions.
+    """
+
+    structures: Path
+    facts: Path
+
+    def is_whole(self) -> bool:
+        """Whether all is there."""
+        return self.structures.exists()
+
+    def remove(self) -> None:
+        """Remove them, if they are there."""
+        for path in (self.structures, self.facts):
+            path.unlink(missing_ok=True)
+
+
 class RoundFolder:
     """The files of one round."""
 
     def __init__(self, run_dir: Path, index: int) -> None:
         self.path = run_dir / ROUNDS_FOLDER / f"{index:04d}"
         self.committee = self.path / "committee.safetensors"
-        self.visited = self.path / "visited.extxyz"
+        self.explored = RunFiles(self.path / "visited.extxyz", self.path / "visited.json")
         self.chosen = self.path / "chosen.extxyz"
         self.labelled = self.path / "labelled.extxyz"
         self.record = self.path / "record.json"
         self._seconds = self.path / "seconds.json"
+
+    def member(self, which: int) -> Path:
+        """A member of the committee that was trained, until all are."""
+        return self.path / f"member-{which:02d}.safetensors"
+
+    def checkpoint(self, which: int) -> Path:
+        """The training of a member that is under way."""
+        return self.path / f"member-{which:02d}.training"
+
+    def run(self, which: int) -> RunFiles:
+        """What a run of exploration visited, until all have ended."""
+        return RunFiles(self.path / f"run-{which:03d}.extxyz", self.path / f"run-{which:03d}.json")
 
     def make(self) -> None:
         """Make the folder, if need be.

@@ -62,18 +62,7 @@ class Committee:
 
     def evaluate_with_disagreement(self, structures: Sequence[Atoms]) -> tuple[list[Evaluation], Disagreement]:
         """The mean of the members, and how far they are apart."""
-        answers = [member.evaluate(structures) for member in self.members]
-        means: list[Evaluation] = []
-        forces_apart, energies_apart = np.zeros(len(structures)), np.zeros(len(structures))
-        for k, atoms in enumerate(structures):
-            energies = np.array([answer[k].energy_ev for answer in answers])
-            forces = np.stack([answer[k].forces for answer in answers])
-            stresses = np.stack([answer[k].stress for answer in answers])
-            means.append(Evaluation(float(energies.mean()), forces.mean(axis=0), stresses.mean(axis=0)))
-            squares = ((forces - forces.mean(axis=0)) ** 2).sum(axis=2).mean(axis=0)
-            forces_apart[k] = np.sqrt(squares.max())
-            energies_apart[k] = energies.std() / len(atoms)
-        return means, Disagreement(forces_apart, energies_apart)
+        return mean_and_disagreement([member.evaluate(structures) for member in self.members])
 
     def state(self) -> SurrogateState:
         """See :meth:`~.base.Potential.state`."""
@@ -81,6 +70,25 @@ class Committee:
         arrays = {f"{i}.{name}": array for i, state in enumerate(states) for name, array in state.arrays.items()}
         settings = {"members": [{"kind": state.kind, "settings": dict(state.settings)} for state in states]}
         return SurrogateState(KIND, settings, arrays)
+
+
+def mean_and_disagreement(answers: Sequence[Sequence[Evaluation]]) -> tuple[list[Evaluation], Disagreement]:
+    """The mean of what each member says about each structure, and how far they are apart.
+
+    Args:
+        answers: of each member, of each structure.
+    """
+    means: list[Evaluation] = []
+    forces_apart, energies_apart = [], []
+    for found in zip(*answers, strict=True):
+        energies = np.array([evaluation.energy_ev for evaluation in found])
+        forces = np.stack([evaluation.forces for evaluation in found])
+        stresses = np.stack([evaluation.stress for evaluation in found])
+        means.append(Evaluation(float(energies.mean()), forces.mean(axis=0), stresses.mean(axis=0)))
+        squares = ((forces - forces.mean(axis=0)) ** 2).sum(axis=2).mean(axis=0)
+        forces_apart.append(np.sqrt(squares.max()))
+        energies_apart.append(energies.std() / forces.shape[1])
+    return means, Disagreement(np.array(forces_apart), np.array(energies_apart))
 
 
 def member_states(state: SurrogateState) -> list[SurrogateState]:

@@ -18,8 +18,9 @@ from alloysmith.loop.cli.arguments import shipped_configs
 from alloysmith.loop.errors import RunDirectoryError
 from alloysmith.loop.labelling import LabellingRun
 from alloysmith.loop.learning.config import LearningConfig, load_learning_config
+from alloysmith.loop.learning.endings import LearningError
 from alloysmith.loop.learning.figures import has_settled
-from alloysmith.loop.learning.learning import LearningEnd, LearningError, learn
+from alloysmith.loop.learning.learning import LearningEnd, learn
 from alloysmith.loop.learning.rounds import CONFIG_NAME, POTENTIAL_NAME, RoundFolder, RoundRecord, read_records
 from alloysmith.loop.report.learning import is_learning, learning_report
 from alloysmith.oracles.base import FailureKind
@@ -165,7 +166,7 @@ def test_an_oracle_that_labels_nothing_is_told_with_its_reason(tmp_path: Path, m
     def fail(oracle: object, chosen: list[Atoms], *_: object, **__: object) -> LabellingRun:
         return LabellingRun([Failure(FailureKind.NOT_CONVERGED, "no end in 60 steps")] * len(chosen), len(chosen))
 
-    monkeypatch.setattr("alloysmith.loop.learning.learning.label_structures", fail)
+    monkeypatch.setattr("alloysmith.loop.learning.labels.label_structures", fail)
     with pytest.raises(LearningError, match=r"none of the 6 first.*6 of them: not_converged: no end in 60 steps"):
         learn(_tiny(), tmp_path)
 
