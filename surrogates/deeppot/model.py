@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..potentials.frame import Frame
 from ..potentials.graph import Batch, build_graph, collate
-from ..potentials.model import PotentialModel
+from ..potentials.model import GraphEvaluator, PotentialModel
 from .environment import environment, slopes_by_vector
 from .neighbours import Neighbours, neighbours
 from .networks import ResidualNetwork
@@ -136,6 +136,14 @@ class DeepPotModel(PotentialModel):
         if self.architecture.normalize_features:
             self._take_features(frames, seed)
 
+    def evaluator(self) -> GraphEvaluator | None:
+        """See :meth:`~alloysmith.surrogates.potentials.model.PotentialModel.evaluator`; for a CPU, in float64."""
+        if self.means.device.type != "cpu" or self.means.dtype != torch.float64:
+            return None
+        from .inference import CompressedDeepPot  # Numba takes half a second that trainings need not wait for
+
+        return CompressedDeepPot.of(self)
+
     def energies(self, batch: Batch) -> Tensor:
         """Energy of each structure, ``[n_frames]``, eV; differentiable to any order in vectors and parameters."""
         near = neighbours(batch, len(self.elements))
@@ -163,12 +171,9 @@ class DeepPotModel(PotentialModel):
                 moments = moments + torch.bmm(rows.mT, values)
                 blocks.append((rows, values, slopes))
             scale = 1.0 / self.n_neighbours.sum()
-            moments = moments * scale
-            features = self._normalized(a, self._features(moments))
-            energies, by_features = self.fitting(a).output_and_gradient(features)
-            per_atom.append(energies + self.energies_ev[a])
-            by_features = by_features / self.feature_deviations[a]
-            by_moments = self._back_from_features(moments, by_features) * scale
+            energies, by_moments = self.energies_and_moment_slopes(a, moments * scale)
+            per_atom.append(energies)
+            by_moments = by_moments * scale
             deviations = self._deviations(a)
             for rows, values, slopes in blocks:
                 by_rows = torch.bmm(values, by_moments.mT)
@@ -181,6 +186,13 @@ class DeepPotModel(PotentialModel):
         forth, back = of_edges[:n_pairs], of_edges[n_pairs:]
         by_row = torch.cat([forth[:, :1] + back[:, :1], forth[:, 1:] - back[:, 1:]], 1)
         return total, slopes_by_vector(batch.vectors, by_row, self.architecture.switch_ang, self.cutoff_ang)
+
+    def energies_and_moment_slopes(self, species: int, moments: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies ``[n]``, eV, of atoms of a species and their derivatives by the moments T, ``[n, 4, n_outputs]``."""
+        features = self._normalized(species, self._features(moments))
+        energies, by_features = self.fitting(species).output_and_gradient(features)
+        by_moments = self._back_from_features(moments, by_features / self.feature_deviations[species])
+        return energies + self.energies_ev[species], by_moments
 
     def _edges(self, batch: Batch) -> Tensor:
         """Rows of the environment matrix of each edge of :class:`~.neighbours.Neighbours`, ``[2 n_pairs + 1, 4]``."""

@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .frame import Frame
-from .graph import Batch
+from .graph import Batch, Graph
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,15 @@ class ModelOutput:
     energies: Tensor
     forces: Tensor
     virials: Tensor
+
+
+class GraphEvaluator(Protocol):
+    """A faster way to evaluate a model whose parameters do not change."""
+
+    def evaluate(self, graph: Graph) -> tuple[float, np.ndarray, np.ndarray] | None:
+        """Energy (eV), forces ``[n_atoms, 3]`` (eV/Å) and virial ``[3, 3]`` (eV); ``None`` for a graph beyond its
+        range, which the model evaluates itself."""
+        ...
 
 
 class PotentialModel(nn.Module, ABC):
@@ -59,6 +69,10 @@ class PotentialModel(nn.Module, ABC):
         It has an effect once at most: a model that goes on learning stays the function it is. Frames are without
         reference energies.
         """
+
+    def evaluator(self) -> GraphEvaluator | None:
+        """A faster way to evaluate the model as it is now, if there is one for its device and precision."""
+        return None
 
     @contextmanager
     def composable(self) -> Iterator[None]:

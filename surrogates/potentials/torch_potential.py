@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from ...oracles.force_engine import Evaluation
 from ..base import SurrogateState
 from .base import PotentialSpec
 from .graph import Graph, build_graph, collate
-from .model import PotentialModel
+from .model import GraphEvaluator, PotentialModel
 
 _MAX_PAIRS = 400_000  # bounds the memory of a batch
+_Result = tuple[float, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -50,22 +52,37 @@ class TorchPotential:
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.model.state_dict().items()}
         return SurrogateState(self.spec.kind, {"spec": spec, "model": dict(self.model.settings())}, arrays)
 
+    @cached_property
+    def _evaluator(self) -> GraphEvaluator | None:
+        return self.model.evaluator()
+
     def _evaluated(self, graphs: Iterable[Graph]) -> list[Evaluation]:
-        found: list[Evaluation] = []
-        parameter = next(self.model.parameters())
         references = np.array([self.spec.reference_energies_ev.get(symbol, 0.0) for symbol in self.spec.elements])
+        found: list[Evaluation] = []
         for members in _chunks(graphs):
-            batch = collate(members, dtype=parameter.dtype, device=str(parameter.device))
-            with torch.no_grad():
-                output = self.model(batch)
-            energies = output.energies.double().cpu().numpy()
-            volumes = torch.where(batch.volumes > 0.0, batch.volumes, torch.nan)  # molecules have no stress
-            stresses = (output.virials / volumes[:, None, None]).double().cpu().numpy()
-            forces = np.split(output.forces.double().cpu().numpy(), np.cumsum([len(g.types) for g in members])[:-1])
-            for k, graph in enumerate(members):
+            for graph, (energy, forces, virial) in zip(members, self._results(members), strict=True):
                 reference = float(references[graph.types].sum())
-                found.append(Evaluation(float(energies[k]) + reference, forces[k], stresses[k]))
+                volume = graph.volume_ang3 if graph.volume_ang3 > 0.0 else np.nan  # molecules have no stress
+                found.append(Evaluation(energy + reference, forces, virial / volume))
         return found
+
+    def _results(self, graphs: Sequence[Graph]) -> list[_Result]:
+        """Energy, forces and virial of each graph."""
+        if self._evaluator is None:
+            return self._from_model(graphs)
+        results = (self._evaluator.evaluate(graph) for graph in graphs)
+        return [
+            self._from_model([graph])[0] if result is None else result
+            for graph, result in zip(graphs, results, strict=True)
+        ]
+
+    def _from_model(self, graphs: Sequence[Graph]) -> list[_Result]:
+        parameter = next(self.model.parameters())
+        with torch.no_grad():
+            output = self.model(collate(graphs, dtype=parameter.dtype, device=str(parameter.device)))
+        energies, forces, virials = (x.double().cpu().numpy() for x in (output.energies, output.forces, output.virials))
+        ends = np.cumsum([len(graph.types) for graph in graphs])
+        return list(zip(energies.tolist(), np.split(forces, ends[:-1]), virials, strict=True))
 
 
 def _chunks(graphs: Iterable[Graph]) -> Iterator[list[Graph]]:
