@@ -15,6 +15,7 @@ from ...generators.base import Failure
 from ...oracles.base import FailureKind
 from ...structures.base import PHASES
 from ...structures.files import read_structures, write_structures
+from ...surrogates.barriers.settings import barrier_model_from_state, is_barrier_model
 from ...surrogates.lattice_surrogate import LatticeSurrogate
 from ...surrogates.model_file import load_state
 from ...surrogates.potentials.settings import is_potential, potential_from_state
@@ -32,7 +33,7 @@ from ..fitting import (
 from ..rows import put_failure
 from ..texts import unit_of
 from ..yaml_source import read_yaml
-from . import potentials
+from . import barriers, potentials
 from .arguments import SetOption, find_config
 from .console import notes, output
 from .writing import check_target
@@ -43,17 +44,20 @@ def fit(
     model: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The model file to write.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", metavar="FILE", help="Labelled structures, instead of CONFIG's; may be repeated."),
+        typer.Option(
+            "--data", metavar="FILE", help="Labelled structures or hops, not those of CONFIG; may be repeated."
+        ),
     ] = None,
     properties: Annotated[
         list[str] | None, typer.Option("--property", metavar="NAME", help="What to learn; instead of `properties`.")
     ] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Fit a surrogate, or an interatomic potential.
+    """Fit a surrogate, an interatomic potential, or a model of migration barriers.
 
     A configuration with `surrogate:` learns scalar properties of crystals; one with `potential:` learns energies,
-    forces and stresses of any structures. A share of the rows (`test_fraction`) is held out; the errors on it are
+    forces and stresses of any structures; one with `barrier:` learns vacancy migration barriers from a CSV table of
+    hops. A share of the rows (`test_fraction`) is held out; the errors on it are
     printed beside those on the training rows.
 
     For surrogates, rows without the property, or with a `failure`, are left out, as are those that are no FCC or BCC
@@ -63,14 +67,21 @@ def fit(
     Example: alloysmith fit fit/gaussian_process --data labelled.extxyz -o model.safetensors
 
     Example: alloysmith fit fit/eam_ni --data dft.extxyz -o ni.safetensors
+
+    Example: alloysmith fit fit/barriers --data barriers.csv -o barriers.safetensors
     """
     path = find_config(config)
-    if "potential" in read_yaml(path).data:
-        if properties:
-            raise ConfigError("a potential learns energies, forces and stresses; leave --property out")
-        check_target(model)
-        potentials.fit(path, data or (), model, overrides or ())
-        return
+    keys = read_yaml(path).data
+    for key, others, learns in (
+        ("potential", potentials, "energies, forces and stresses"),
+        ("barrier", barriers, "migration barriers"),
+    ):
+        if key in keys:
+            if properties:
+                raise ConfigError(f"a {key} model learns {learns}; leave --property out")
+            check_target(model)
+            others.fit(path, data or (), model, overrides or ())
+            return
     if not data:
         raise ConfigError("give --data FILE, the labelled structures to learn from")
     chosen = [f"properties=[{', '.join(properties)}]"] if properties else []
@@ -94,20 +105,25 @@ def fit(
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model file, from `fit` or a run's models/ folder.")],
-    structures: Annotated[Path, typer.Argument(metavar="STRUCTURES", help="Structure file of any known format.")],
-    target: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Structure file to write.")],
+    structures: Annotated[Path, typer.Argument(metavar="STRUCTURES", help="Structure file, or table of hops.")],
+    target: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Structure file, or table, to write.")],
 ) -> None:
-    """Predict with a fitted surrogate or potential.
+    """Predict with a fitted surrogate, potential or barrier model.
 
     A potential adds predicted_energy_ev, predicted_forces_ev_ang and predicted_stress_ev_ang3, and prints errors
     where rows are labelled. A surrogate adds predicted_<property> and predicted_<property>_std to the info of each
     row, and prints errors where the property itself is there. A row that cannot be predicted, because of its elements
-    or phase, gets none, but a `failure` and its reason in `failure_message`.
+    or phase, gets none, but a `failure` and its reason in `failure_message`. A barrier model takes a CSV table of hops
+    and writes it with the columns predicted_barrier_ev, predicted_barrier_ev_std and failure_message.
 
     Example: alloysmith predict model.safetensors structures.extxyz -o predicted.extxyz
     """
-    check_target(target, ("extxyz", "db", "json"))
     state = load_state(model)
+    if is_barrier_model(state):
+        check_target(target)
+        barriers.predict(barrier_model_from_state(state), structures, target)
+        return
+    check_target(target, ("extxyz", "db", "json"))
     if is_potential(state):
         potentials.predict(potential_from_state(state), structures, target)
         return

@@ -1,0 +1,202 @@
+"""A barrier model from tables of hops: data, split, fit, errors beside those of the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from ase.data import chemical_symbols
+from pydantic import Field
+
+from ..errors import ConfigError
+from ..structures.settings import Settings
+from ..surrogates.barriers.base import BarrierModel, BarrierTrainer
+from ..surrogates.barriers.boosted_trees import BoostedTreesSettings
+from ..surrogates.barriers.data_settings import HopDataSettings, SplitBy
+from ..surrogates.barriers.hop_file import join, read_hops
+from ..surrogates.barriers.hops import Hops
+from ..surrogates.barriers.ridge import RidgeSettings
+from ..surrogates.barriers.settings import BarrierSettings
+from ..surrogates.base import Report
+from .fitting import ErrorFigures, error_figures
+from .seeding import derive_seed
+
+Baseline = Literal["mean", "ridge", "trees"]
+
+
+class BarrierFitConfig(Settings):
+    """A model of vacancy migration barriers to fit to a table of hops."""
+
+    barrier: BarrierSettings
+    """The model."""
+    elements: tuple[str, ...] = ()
+    """Chemical symbols the model is to know; those in the data when left out."""
+    data: HopDataSettings = HopDataSettings()
+    """The table, and what of it is set aside."""
+    baselines: tuple[Baseline, ...] = ("mean", "ridge", "trees")
+    """What the model is compared with on the same hops: the `mean` of each moving species, `ridge` regression and
+    boosted `trees` on counts of species on equivalent sites."""
+    seed: int = Field(default=0, ge=0)
+    """The split and the fit derive from it."""
+
+
+@dataclass(frozen=True)
+class BarrierFit:
+    """A fitted model and what is known about it.
+
+    Attributes:
+        errors: part of the data (``training``, ``validation``, ``test``) -> figures.
+        by_species: moving species -> figures on the test hops, or the validation hops where there are none.
+        baselines: name -> figures on the same hops.
+        judged_on: which part those are.
+        dropped: table -> row -> what was wrong with it.
+    """
+
+    model: BarrierModel
+    errors: Mapping[str, ErrorFigures]
+    by_species: Mapping[str, ErrorFigures]
+    baselines: Mapping[str, ErrorFigures]
+    judged_on: str
+    dropped: Mapping[str, Mapping[int, str]]
+
+
+def fit_barriers(
+    config: BarrierFitConfig,
+    data_files: Sequence[Path] = (),
+    *,
+    checkpoint_path: Path | None = None,
+    report: Report | None = None,
+) -> BarrierFit:
+    """Fit the model of ``config``.
+
+    Args:
+        data_files: learn from these tables instead of ``data.files``.
+        checkpoint_path: where a long training keeps its state, to go on from after a kill.
+        report: called with (step, metrics); ``False`` ends the training with what is best so far.
+
+    Raises:
+        ConfigError: no table is named, or it has too few compositions for the split.
+        SurrogateError: bad rows, all of them named; or too little data.
+    """
+    settings = config.data
+    paths = list(data_files) or [settings.path(file) for file in settings.files]
+    if not paths:
+        raise ConfigError("the configuration names no table; add `data: {files: [FILE]}`, or give --data FILE")
+    tables = {str(path): read_hops(path, settings) for path in paths}
+    tests = {str(settings.path(file)): read_hops(settings.path(file), settings) for file in settings.test_files}
+    hops = join([table.hops for table in tables.values()])
+    fractions = {
+        "test": 0.0 if tests else settings.test_fraction,
+        "validation": settings.validation_fraction,
+    }
+    parts = split_hops(hops, settings.split_by, fractions, seed=derive_seed(config.seed, 0, "split"))
+    if tests:
+        parts["test"] = join([table.hops for table in tests.values()])
+    elements = config.elements or tuple(sorted({e for part in parts.values() for e in part.elements}))
+    model = config.barrier.fit(
+        parts["training"],
+        parts["validation"],
+        elements=elements,
+        seed=derive_seed(config.seed, 0, "barriers"),
+        report=report,
+        checkpoint_path=checkpoint_path,
+    )
+    judged_on = "test" if "test" in parts else "validation"
+    judged = parts[judged_on]
+    errors = {name: model_errors(model, part) for name, part in parts.items()}
+    return BarrierFit(
+        model,
+        errors,
+        errors_by_species(model, judged),
+        _baseline_errors(config, parts["training"], parts["validation"], judged, elements),
+        judged_on,
+        {name: table.dropped for name, table in {**tables, **tests}.items() if table.dropped},
+    )
+
+
+def split_hops(hops: Hops, by: SplitBy, fractions: Mapping[str, float], *, seed: int) -> dict[str, Hops]:
+    """Set shares of the hops aside, whole compositions (structures, vacancies) at a time.
+
+    Args:
+        fractions: name of a part -> share of the units; the rest is ``training``.
+
+    Returns:
+        The parts that have hops.
+
+    Raises:
+        ConfigError: a part, or the training, would stay empty.
+    """
+    keys = {
+        "composition": lambda: np.unique(hops.groups, return_inverse=True)[1],
+        "structure": lambda: hops.crystal,
+        "vacancy": lambda: np.unique(np.stack([hops.crystal, hops.vacancy]), axis=1, return_inverse=True)[1],
+        "hop": lambda: np.arange(len(hops)),
+    }
+    unit = np.unique(keys[by](), return_inverse=True)[1].ravel()
+    n_units = int(unit.max()) + 1
+    order = np.random.default_rng(seed).permutation(n_units)
+    parts: dict[str, Hops] = {}
+    start = 0
+    for name, fraction in fractions.items():
+        n_wanted = max(1, round(fraction * n_units)) if fraction > 0.0 else 0
+        chosen = order[start : start + n_wanted]
+        start += n_wanted
+        if n_wanted:
+            parts[name] = hops.take(np.isin(unit, chosen))
+    if start >= n_units:
+        raise ConfigError(
+            f"the data has {n_units} units to split by {by}, too few to set {' and '.join(fractions)} aside; split by "
+            "`structure`, `vacancy` or `hop`, or give `test_files`"
+        )
+    return {"training": hops.take(np.isin(unit, order[start:])), **parts}
+
+
+def model_errors(model: BarrierModel, hops: Hops) -> ErrorFigures:
+    """Errors on hops, at least one of which has a known barrier."""
+    found = model.predict(hops)
+    return error_figures(found.mean_ev, found.std_ev, hops.barriers_ev)
+
+
+def errors_by_species(model: BarrierModel, hops: Hops) -> dict[str, ErrorFigures]:
+    """Errors on the hops of each moving species."""
+    found = model.predict(hops)
+    names = species_of(hops)
+    figures = {}
+    for name in sorted(set(names.tolist())):
+        of_it = (names == name) & np.isfinite(hops.barriers_ev)
+        if of_it.any():
+            figures[name] = error_figures(found.mean_ev[of_it], found.std_ev[of_it], hops.barriers_ev[of_it])
+    return figures
+
+
+def species_of(hops: Hops) -> np.ndarray:
+    """Chemical symbol of the atom that moves, ``[n_hops]``."""
+    return np.array(chemical_symbols)[hops.moving_numbers]
+
+
+def _baseline_errors(
+    config: BarrierFitConfig, train: Hops, validation: Hops, judged: Hops, elements: tuple[str, ...]
+) -> dict[str, ErrorFigures]:
+    figures: dict[str, ErrorFigures] = {}
+    trainers: dict[str, BarrierTrainer] = {"ridge": RidgeSettings(), "trees": BoostedTreesSettings()}
+    for name in config.baselines:
+        if name == "mean":
+            means, of_train = _species_means(train)
+            mean = np.array([means.get(species, of_train) for species in species_of(judged)])
+            std = np.full(len(judged), float(train.barriers_ev.std()))
+            figures["mean of the moving species"] = error_figures(mean, std, judged.barriers_ev)
+            overall = np.full(len(judged), of_train)
+            figures["mean"] = error_figures(overall, std, judged.barriers_ev)
+        elif name != config.barrier.kind:
+            fitted = trainers[name].fit(train, validation, elements=elements, seed=config.seed)
+            figures[f"{name} on counts"] = model_errors(fitted, judged)
+    return figures
+
+
+def _species_means(train: Hops) -> tuple[dict[str, float], float]:
+    names = species_of(train)
+    by_species = {name: float(train.barriers_ev[names == name].mean()) for name in set(names.tolist())}
+    return by_species, float(train.barriers_ev.mean())

@@ -1,0 +1,1 @@
+"""Models of vacancy migration barriers: hops, density maps, the convolutional network, baselines on lattice sites."""

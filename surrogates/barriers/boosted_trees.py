@@ -1,0 +1,203 @@
+"""Boosted regression trees on counts of species: grown by scikit-learn, kept as plain arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from ...structures.settings import Settings
+from ..base import Report, SurrogateError, SurrogateState
+from .base import BarrierPrediction, BarrierSpec
+from .calibration import Calibration
+from .hop_lattice import hop_lattice
+from .hops import Hops, occupations, phase_of
+from .site_features import FeatureKind, site_features
+
+KIND = "barrier_trees"
+_CHUNK = 20_000
+
+
+class BoostedTreesSettings(Settings):
+    """Gradient-boosted trees; the number of trees with the smallest error on the validation hops is kept."""
+
+    kind: Literal["trees"] = "trees"
+    features: FeatureKind = "counts"
+    """What describes a hop; see the ridge model."""
+    n_shells: int = Field(default=4, ge=1, le=8)
+    """Neighbour shells about the vacancy and about the moving atom."""
+    max_trees: int = Field(default=800, ge=1)
+    """Most trees."""
+    learning_rate: float = Field(default=0.08, gt=0.0, le=1.0)
+    """Share of each tree's correction that is taken."""
+    max_leaves: int = Field(default=31, ge=2)
+    """Leaves of a tree."""
+    min_leaf_hops: int = Field(default=15, ge=1)
+    """Least hops in a leaf."""
+    l2: float = Field(default=1.0, ge=0.0)
+    """Penalty on the values of leaves."""
+
+    def fit(
+        self,
+        train: Hops,
+        validation: Hops,
+        *,
+        elements: tuple[str, ...],
+        seed: int,
+        report: Report | None = None,
+        checkpoint_path: Path | None = None,
+    ) -> BoostedTrees:
+        """See :class:`~.base.BarrierTrainer`."""
+        phase = phase_of(train)
+        spec = BarrierSpec(self.kind, phase, elements, len(train))
+        learner = HistGradientBoostingRegressor(
+            max_iter=self.max_trees,
+            learning_rate=self.learning_rate,
+            max_leaf_nodes=self.max_leaves,
+            min_samples_leaf=self.min_leaf_hops,
+            l2_regularization=self.l2,
+            early_stopping=False,
+            random_state=seed % 2**32,
+        )
+        features, judged = (_features(self, spec, hops) for hops in (train, validation))
+        learner.fit(features, train.barriers_ev)
+        grown = _plain(learner)
+        errors = np.abs(grown.stages(judged) - validation.barriers_ev[:, None]).mean(axis=0)
+        kept = grown.first(int(errors.argmin()))
+        residual = kept.values(judged) - validation.barriers_ev
+        return BoostedTrees(spec, self, Calibration.of(residual, np.zeros(len(residual))), kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Trees:
+    """Binary trees laid end to end; a leaf is its own child.
+
+    Attributes:
+        start_ev: value before the first tree.
+        roots: int32 ``[n_trees]``.
+        feature, left, right: int32 ``[n_nodes]``.
+        threshold, leaf_ev: ``[n_nodes]``; features at most the threshold go left.
+        depth: of the deepest tree.
+    """
+
+    start_ev: float
+    roots: np.ndarray
+    feature: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    threshold: np.ndarray
+    leaf_ev: np.ndarray
+    depth: int
+
+    def values(self, features: np.ndarray) -> np.ndarray:
+        """Sum of the trees, ``[n]``, eV."""
+        total = np.full(len(features), self.start_ev)
+        for root in self.roots:
+            total += self.leaf_ev[self._leaves(features, root)]
+        return total
+
+    def stages(self, features: np.ndarray) -> np.ndarray:
+        """Sums of the first 0, 1, 2, … trees, ``[n, n_trees + 1]``, eV."""
+        steps = [np.full(len(features), self.start_ev)]
+        steps += [self.leaf_ev[self._leaves(features, root)] for root in self.roots]
+        return np.cumsum(np.stack(steps, axis=1), axis=1)
+
+    def first(self, n_trees: int) -> Trees:
+        """The first trees alone."""
+        end = self.roots[n_trees] if n_trees < len(self.roots) else len(self.feature)
+        cut = (self.feature[:end], self.left[:end], self.right[:end], self.threshold[:end], self.leaf_ev[:end])
+        return Trees(self.start_ev, self.roots[:n_trees], *cut, self.depth)
+
+    def _leaves(self, features: np.ndarray, root: int) -> np.ndarray:
+        rows = np.arange(len(features))
+        node = np.full(len(features), root)
+        for _ in range(self.depth):
+            goes_left = features[rows, self.feature[node]] <= self.threshold[node]
+            node = np.where(goes_left, self.left[node], self.right[node])
+        return node
+
+
+@dataclass(frozen=True, eq=False)
+class BoostedTrees:
+    """A fitted sum of trees."""
+
+    spec: BarrierSpec
+    settings: BoostedTreesSettings
+    calibration: Calibration
+    trees: Trees
+
+    def predict(self, hops: Hops) -> BarrierPrediction:
+        """See :class:`~.base.BarrierModel`."""
+        parts = np.array_split(np.arange(len(hops)), 1 + len(hops) // _CHUNK)
+        mean = np.concatenate(
+            [self.trees.values(_features(self.settings, self.spec, hops.take(part))) for part in parts]
+        )
+        return BarrierPrediction(mean, self.calibration.std_ev(np.zeros(len(mean))))
+
+    def state(self) -> SurrogateState:
+        """See :class:`~.base.BarrierModel`."""
+        names = ("roots", "feature", "left", "right", "threshold", "leaf_ev")
+        return SurrogateState(
+            KIND,
+            {
+                "spec": self.spec.as_settings(),
+                "settings": self.settings.model_dump(mode="json"),
+                "calibration": [self.calibration.floor_ev, self.calibration.factor],
+                "start_ev": self.trees.start_ev,
+                "depth": self.trees.depth,
+            },
+            {name: getattr(self.trees, name) for name in names},
+        )
+
+    @classmethod
+    def from_state(cls, state: SurrogateState) -> BoostedTrees:
+        """The inverse of :meth:`state`.
+
+        Raises:
+            SurrogateError: something is missing.
+        """
+        names = ("roots", "feature", "left", "right", "threshold", "leaf_ev")
+        try:
+            arrays = {name: state.arrays[name] for name in names}
+            trees = Trees(start_ev=state.settings["start_ev"], depth=state.settings["depth"], **arrays)
+            return cls(
+                BarrierSpec.from_settings(state.settings["spec"]),
+                BoostedTreesSettings.model_validate(state.settings["settings"]),
+                Calibration(*state.settings["calibration"]),
+                trees,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise SurrogateError(f"the trees' state is incomplete ({error!r}); fit them again") from error
+
+
+def _features(settings: BoostedTreesSettings, spec: BarrierSpec, hops: Hops) -> np.ndarray:
+    lattice = hop_lattice(spec.phase, settings.n_shells)
+    found = occupations(hops, lattice, spec.elements)
+    return site_features(settings.features, found, lattice, len(spec.elements))
+
+
+def _plain(learner: Any) -> Trees:
+    """The trees of scikit-learn's learner, whose own file format is pickle."""
+    tables = [stage[0].nodes for stage in learner._predictors]
+    roots = np.cumsum([0, *(len(nodes) for nodes in tables)])[:-1]
+
+    def children(side: str) -> np.ndarray:
+        parts = []
+        for nodes, root in zip(tables, roots, strict=True):
+            parts.append(np.where(nodes["is_leaf"].astype(bool), np.arange(len(nodes)), nodes[side]) + root)
+        return np.concatenate(parts).astype(np.int32)
+
+    return Trees(
+        start_ev=float(np.ravel(learner._baseline_prediction)[0]),
+        roots=roots.astype(np.int32),
+        feature=np.concatenate([t["feature_idx"] for t in tables]).astype(np.int32),
+        left=children("left"),
+        right=children("right"),
+        threshold=np.concatenate([t["num_threshold"] for t in tables]).astype(float),
+        leaf_ev=np.concatenate([t["value"] for t in tables]).astype(float),
+        depth=max(int(t["depth"].max()) for t in tables),
+    )

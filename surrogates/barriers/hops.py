@@ -1,0 +1,167 @@
+"""Hops of atoms into vacancies, and the species on the sites about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from ...structures.base import Phase
+from ..base import SurrogateError
+from .crystal_lattice import CrystalLattice
+from .hop_lattice import HopLattice
+
+VACANT = 0
+"""Atomic number of a site whose atom is not known, because it had been removed in the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hops:
+    """Hops with their barriers.
+
+    Attributes:
+        crystals: perfect crystals, the atoms of the vacant sites in place.
+        crystal: int64 ``[n_hops]``, the crystal of each hop.
+        vacancy: int64 ``[n_hops]``, the atom that is removed.
+        neighbour: int64 ``[n_hops]``, its nearest neighbour, which moves into the vacancy.
+        barriers_ev: ``[n_hops]``, eV; NaN where unknown.
+        groups: ``[n_hops]``, names of the alloys, for a split by composition.
+        rows: int64 ``[n_hops]``, row of each hop in its file, from 1, without the header.
+    """
+
+    crystals: tuple[Atoms, ...]
+    crystal: np.ndarray
+    vacancy: np.ndarray
+    neighbour: np.ndarray
+    barriers_ev: np.ndarray
+    groups: np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.crystal)
+
+    def take(self, index: np.ndarray) -> Hops:
+        """The hops of ``index``, numbers or a mask."""
+        parts = ("crystal", "vacancy", "neighbour", "barriers_ev", "groups", "rows")
+        return replace(self, **{name: getattr(self, name)[index] for name in parts})
+
+    @cached_property
+    def elements(self) -> tuple[str, ...]:
+        """Chemical symbols in the crystals of the hops, alphabetically."""
+        used = [self.crystals[k] for k in np.unique(self.crystal)]
+        return tuple(sorted({s for atoms in used for s in atoms.symbols.species()} - {"X"}))
+
+    @cached_property
+    def moving_numbers(self) -> np.ndarray:
+        """int64 ``[n_hops]``: atomic number of the atom that moves."""
+        numbers = np.zeros(len(self), dtype=np.int64)
+        for k, members in self.by_crystal():
+            numbers[members] = self.crystals[k].numbers[self.neighbour[members]]
+        return numbers
+
+    def by_crystal(self) -> list[tuple[int, np.ndarray]]:
+        """Each crystal that has hops, and the numbers of these."""
+        order = np.argsort(self.crystal, kind="stable")
+        firsts = np.flatnonzero(np.diff(self.crystal[order], prepend=-1))
+        return [(int(self.crystal[part[0]]), part) for part in np.split(order, firsts[1:]) if len(part)]
+
+
+@dataclass(frozen=True)
+class Occupations:
+    """Species on the sites about each hop, as numbers in a list of elements.
+
+    Attributes:
+        sites: int8 ``[n_hops, n_sites]``, in the order of :attr:`HopLattice.sites`; -1 for a vacant site.
+        moving: int8 ``[n_hops]``.
+    """
+
+    sites: np.ndarray
+    moving: np.ndarray
+
+
+def all_hops(crystals: Sequence[Atoms]) -> Hops:
+    """Every hop of every nearest neighbour into each site of perfect crystals.
+
+    Raises:
+        StructureError: a structure is no FCC or BCC crystal.
+    """
+    parts = []
+    for k, atoms in enumerate(crystals):
+        lattice = CrystalLattice.of(atoms)
+        steps = HopLattice(lattice.phase, 1).directions
+        neighbours = lattice.atoms_at(lattice.sites[:, None] + steps)
+        n_atoms, n_neighbours = neighbours.shape
+        vacancies = np.repeat(np.arange(n_atoms), n_neighbours)
+        parts.append((np.full(len(vacancies), k), vacancies, neighbours.ravel()))
+    crystal, vacancy, neighbour = (np.concatenate(part) for part in zip(*parts, strict=True))
+    n_hops = len(crystal)
+    groups = np.array([atoms.get_chemical_formula() for atoms in crystals])[crystal]
+    return Hops(tuple(crystals), crystal, vacancy, neighbour, np.full(n_hops, np.nan), groups, np.arange(1, n_hops + 1))
+
+
+def phase_of(hops: Hops) -> Phase:
+    """The phase that all crystals of the hops have.
+
+    Raises:
+        StructureError: a crystal is neither FCC nor BCC.
+        SurrogateError: there are hops of both.
+    """
+    phases = {CrystalLattice.of(hops.crystals[k]).phase for k in np.unique(hops.crystal)}
+    if len(phases) != 1:
+        raise SurrogateError(f"the hops are of {' and '.join(sorted(phases))} crystals; fit one model for each phase")
+    return phases.pop()
+
+
+def occupations(hops: Hops, lattice: HopLattice, elements: Sequence[str]) -> Occupations:
+    """The species about each hop.
+
+    Raises:
+        StructureError: a crystal is neither FCC nor BCC.
+        SurrogateError: a crystal has another phase than ``lattice``, an element that is not in ``elements``, or a hop
+            is not between nearest neighbours.
+    """
+    index_of = np.full(120, -2, dtype=np.int8)
+    index_of[VACANT] = -1
+    index_of[[atomic_numbers[element] for element in elements]] = np.arange(len(elements))
+    sites = np.empty((len(hops), len(lattice.sites)), dtype=np.int8)
+    moving = np.empty(len(hops), dtype=np.int8)
+    for k, members in hops.by_crystal():
+        atoms = hops.crystals[k]
+        crystal = CrystalLattice.of(atoms)
+        if crystal.phase != lattice.phase:
+            raise SurrogateError(
+                f"row {hops.rows[members[0]]}: a {crystal.phase} crystal; the model is {lattice.phase}"
+            )
+        species = index_of[atoms.numbers]
+        if (species == -2).any():
+            others = sorted(set(atoms.symbols.species()) - set(elements) - {"X"})
+            raise SurrogateError(
+                f"row {hops.rows[members[0]]}: the crystal holds {', '.join(others)}; the model knows "
+                f"{', '.join(elements)}"
+            )
+        direction = hop_directions(crystal, lattice, hops.vacancy[members], hops.neighbour[members])
+        if (direction < 0).any():
+            raise SurrogateError(f"row {hops.rows[members[direction < 0][0]]}: not a hop of a nearest neighbour")
+        species = np.where(atoms.numbers == VACANT, -1, species)
+        for part in np.array_split(np.arange(len(members)), 1 + len(members) // 20_000):
+            origin = crystal.sites[hops.vacancy[members[part]]]
+            reached = crystal.atoms_at(origin[:, None] + lattice.images[direction[part]])
+            found = species[reached]
+            # in small cells the vacancy meets its own images
+            found[reached == hops.vacancy[members[part], None]] = -1
+            sites[members[part]] = found
+        moving[members] = species[hops.neighbour[members]]
+    return Occupations(sites, moving)
+
+
+def hop_directions(
+    crystal: CrystalLattice, lattice: HopLattice, vacancy: np.ndarray, neighbour: np.ndarray
+) -> np.ndarray:
+    """Number of the direction from each vacancy to its neighbour, int64 ``[n]``; -1 where it is no nearest one."""
+    reached = crystal.atoms_at(crystal.sites[vacancy][:, None] + lattice.directions)
+    is_it = reached == neighbour[:, None]
+    return np.where(is_it.any(axis=1), is_it.argmax(axis=1), -1)

@@ -1,0 +1,38 @@
+"""All barrier models that a configuration can name by ``kind``, and reading any of them from a model file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import Field
+
+from ..base import SurrogateError, SurrogateState
+from . import boosted_trees, ridge
+from .base import BarrierModel
+from .boosted_trees import BoostedTrees, BoostedTreesSettings
+from .ridge import Ridge, RidgeSettings
+
+BarrierSettings = Annotated[RidgeSettings | BoostedTreesSettings, Field(discriminator="kind")]
+"""Settings of a barrier model."""
+
+_READERS: dict[str, Callable[[SurrogateState], BarrierModel]] = {
+    ridge.KIND: Ridge.from_state,
+    boosted_trees.KIND: BoostedTrees.from_state,
+}
+
+
+def is_barrier_model(state: SurrogateState) -> bool:
+    """Whether a model file holds a barrier model."""
+    return state.kind in _READERS
+
+
+def barrier_model_from_state(state: SurrogateState) -> BarrierModel:
+    """The fitted model of a state.
+
+    Raises:
+        SurrogateError: an unknown kind, or an incomplete state.
+    """
+    if state.kind not in _READERS:
+        raise SurrogateError(f"{state.kind!r} is no kind of barrier model; this program knows {', '.join(_READERS)}")
+    return _READERS[state.kind](state)
