@@ -16,6 +16,7 @@ from ..base import SurrogateError
 from .model import DeepPotModel
 from .networks import ResidualNetwork
 
+_DESCRIPTOR_KEYS = ("type", "sel", "rcut", "rcut_smth", "neuron", "axis_neuron", "resnet_dt", "type_one_side")
 _FACTS = {"activation_function": "tanh", "precision": "float64"}
 
 
@@ -37,7 +38,7 @@ def write_deepmd(model: DeepPotModel, path: Path) -> None:
     descriptor, fitting = parts["descriptor"], parts["fitting"]
     script = {
         "type_map": list(model.elements),
-        "descriptor": {k: descriptor[k] for k in ("type", "sel", "rcut", "rcut_smth", "neuron", "axis_neuron")},
+        "descriptor": {k: descriptor[k] for k in _DESCRIPTOR_KEYS},
         "fitting_net": {k: fitting[k] for k in ("type", "neuron", "resnet_dt")},
     }
     whole = {"software": "deepmd-kit", "backend": "PyTorch", "model": parts, "model_def_script": script}
