@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import ase.units
@@ -103,6 +103,11 @@ class Trajectory:
             velocities=vectors if settings.with_velocities else None,
             forces=vectors if settings.with_forces else None,
         )
+
+    def selected(self, rows: slice) -> Trajectory:
+        """Some of the frames."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "numbers"}
+        return replace(self, **{name: array[rows] for name, array in arrays.items() if array is not None})
 
     @classmethod
     def joined(cls, parts: Sequence[Trajectory]) -> Trajectory:

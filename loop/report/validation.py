@@ -13,14 +13,16 @@ import yaml
 from ... import __version__
 from ...oracles.validation.elastic_constants import ElasticConstants
 from ...oracles.validation.equation_of_state import EnergyVolumeCurve
+from ...oracles.validation.liquid_dynamics import LiquidDynamics
 from ...oracles.validation.melting import MeltingPoint
 from ...oracles.validation.phonons import Phonons
 from ...oracles.validation.record import Entry, ValidationRecord
-from ...oracles.validation.settings import CrystalEntry, Reference, ValidationSettings
+from ...oracles.validation.settings import CrystalEntry, MeltEntry, Reference, ValidationSettings
 from ...oracles.validation.surfaces import J_M2_PER_EV_ANG2, SurfaceEnergies
 from ...oracles.validation.vacancy_migration import VacancyMigration
-from ..texts import axis_label, duration_text, unit_of
+from ..texts import duration_text
 from .build import write_page
+from .liquid import liquid_details, liquid_label
 from .page import Section, page, table
 from .validation_figures import coexistence_figures, dispersion_figure, energy_volume_figure, migration_figure
 
@@ -32,6 +34,15 @@ _LABELS = {f"c{i}{j}_gpa": f"C{i}{j} (GPa)" for i in range(1, 7) for j in range(
     "bulk_modulus_derivative": "its pressure derivative B′",
     "lattice_constant_ang": "lattice constant a (Å)",
     "lattice_constant_c_ang": "lattice constant c (Å)",
+    "melt_density_g_cm3": "density of the melt (g/cm³)",
+    "melt_density_difference_percent": "density against the reference potential's (%)",
+    "self_diffusion_difference_percent": "self-diffusion against the reference potential's (%)",
+    "rdf_difference_percent": "g(r) against the reference potential's, largest integrated difference (%)",
+    "vacf_difference_percent": "velocity autocorrelation, likewise (%)",
+    "vdos_difference_percent": "its spectrum, likewise (%)",
+    "rdf_max_deviation_errors": "g(r), largest deviation in standard errors",
+    "vacf_max_deviation_errors": "velocity autocorrelation, likewise",
+    "vdos_max_deviation_errors": "its spectrum, likewise",
     "min_phonon_frequency_thz": "smallest phonon frequency (THz)",
     "max_phonon_frequency_thz": "largest phonon frequency (THz)",
 }
@@ -64,7 +75,7 @@ class ComparisonRow:
 
 
 def comparison_rows(
-    crystal: CrystalEntry, entries: Sequence[Entry], others: Sequence[ValidationRecord] = ()
+    crystal: CrystalEntry | MeltEntry, entries: Sequence[Entry], others: Sequence[ValidationRecord] = ()
 ) -> list[ComparisonRow]:
     """Every value that was measured of a crystal, and every one that has a reference."""
     values = _values(crystal, entries)
@@ -93,7 +104,7 @@ def value_label(name: str) -> str:
     for pattern, label in _PATTERNS:
         if match := re.fullmatch(pattern, name):
             return label.format(match.group(1).upper(), match.group(1))
-    return axis_label(name, unit_of(name))
+    return liquid_label(name)
 
 
 def write_validation_report(
@@ -114,7 +125,7 @@ def write_validation_report(
         OSError: ``path`` cannot be written.
     """
     entries = record.selected(keys)
-    sections = [_section(crystal, entries, record, others) for crystal in settings.crystals]
+    sections = [_section(entry, entries, record, others) for entry in settings.entries]
     failures = _failures(entries)
     if failures is not None:
         sections.append(failures)
@@ -126,12 +137,15 @@ def write_validation_report(
     write_page(document, path)
 
 
-def _values(crystal: CrystalEntry, entries: Sequence[Entry]) -> dict[str, float]:
+def _values(crystal: CrystalEntry | MeltEntry, entries: Sequence[Entry]) -> dict[str, float]:
     return {name: value for entry in entries if entry.crystal == crystal.title for name, value in entry.values.items()}
 
 
 def _section(
-    crystal: CrystalEntry, entries: Sequence[Entry], record: ValidationRecord, others: Sequence[ValidationRecord]
+    crystal: CrystalEntry | MeltEntry,
+    entries: Sequence[Entry],
+    record: ValidationRecord,
+    others: Sequence[ValidationRecord],
 ) -> Section:
     own = [entry for entry in entries if entry.crystal == crystal.title]
     sources = list(crystal.reference)
@@ -158,10 +172,10 @@ def _section(
             f'<p class="note">Differences are to the first of {html.escape(", ".join(sources))} that has a value, or '
             "to the nearer end of a range.</p>"
         )
-    return Section(crystal.title, body + "".join(_details(entry, others) for entry in own))
+    return Section(crystal.title, body + "".join(_details(entry, record, others) for entry in own))
 
 
-def _details(entry: Entry, others: Sequence[ValidationRecord]) -> str:
+def _details(entry: Entry, record: ValidationRecord, others: Sequence[ValidationRecord]) -> str:
     """Curves and tables of one property."""
     result = entry.read_result()
     beside = [(other.potential.label, found) for other in others if (found := _same(entry, other)) is not None]
@@ -190,6 +204,8 @@ def _details(entry: Entry, others: Sequence[ValidationRecord]) -> str:
             f"{result.temperature_k:.0f} ± {result.uncertainty_k:.0f} K ({how}). Speeds are positive where it grows."
         )
         return _titled("Coexistence of crystal and melt", coexistence_figures(result, name), note)
+    if isinstance(result, LiquidDynamics):
+        return liquid_details(result, record.potential.label, name)
     return ""
 
 
@@ -270,7 +286,9 @@ def _verdict(entries: Sequence[Entry]) -> str:
 def _number(value: float) -> str:
     size = abs(value)
     digits = 0 if size >= 1000.0 else 1 if size >= 100.0 else 2 if size >= 10.0 else 3 if size >= 0.1 else 4
-    return f"{value:.{digits}f}" if size > 5e-5 else "0"
+    if 0.0 < size <= 5e-5:
+        return f"{value:.1e}"
+    return f"{value:.{digits}f}" if size > 0.0 else "0"
 
 
 def _reference(reference: Reference | None) -> str:

@@ -17,6 +17,21 @@ def _say_nothing(message: str) -> None:
 
 
 @dataclass(frozen=True)
+class ForceField:
+    """A potential that dynamics are run with.
+
+    Attributes:
+        label: what to call it.
+        fingerprint: hash of what it is.
+        source: as LAMMPS commands, or as an engine.
+    """
+
+    label: str
+    fingerprint: str
+    source: LammpsPotential | ForceEngine
+
+
+@dataclass(frozen=True)
 class Bench:
     """What a measurement may use.
 
@@ -25,12 +40,22 @@ class Bench:
         lammps: the potential as LAMMPS commands, for molecular dynamics at native speed; ``None`` when it has none.
         folder: where a long measurement keeps its state, so that it goes on after a kill.
         report: is told how far a long measurement is.
+        label, fingerprint: what to call the potential, and hash of what it is.
+        references: other potentials that a measurement sets beside this one, by the names they have in the settings.
     """
 
     engine: ForceEngine
     lammps: LammpsPotential | None = None
     folder: Path = field(default_factory=Path.cwd)
     report: Callable[[str], None] = _say_nothing
+    label: str = "the potential"
+    fingerprint: str = ""
+    references: Mapping[str, ForceField] = field(default_factory=dict)
+
+    @property
+    def force_field(self) -> ForceField:
+        """The potential for dynamics, in its fastest form."""
+        return ForceField(self.label, self.fingerprint, self.lammps or self.engine)
 
 
 @runtime_checkable

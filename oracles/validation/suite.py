@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,8 +14,9 @@ import orjson
 from ...errors import AlloysmithError, ConfigError
 from ...structures.base import structure_id
 from ..base import FailureKind, OracleError
-from .base import Bench, PropertyResult
+from .base import Bench, ForceField, PropertyResult
 from .crystal import Crystal
+from .dynamics import DynamicsSettings
 from .record import Entry, PotentialIdentity, PropertyFailure, ValidationRecord, failure_of, read_record, write_record
 from .settings import PROPERTY_KINDS, AnyProperty, ValidationSettings
 
@@ -52,12 +53,18 @@ class Progress:
     is_new: bool = True
 
 
-def tasks_of(settings: ValidationSettings, fingerprint: str, only: Sequence[str] = ()) -> list[Task]:
+def tasks_of(
+    settings: ValidationSettings,
+    fingerprint: str,
+    only: Sequence[str] = (),
+    references: Mapping[str, ForceField] | None = None,
+) -> list[Task]:
     """What a validation consists of.
 
     Args:
         fingerprint: of the potential.
         only: kinds of properties to keep; all when empty.
+        references: reference potentials by their names in the settings.
 
     Raises:
         ConfigError: ``only`` names an unknown kind, or nothing is left.
@@ -67,8 +74,8 @@ def tasks_of(settings: ValidationSettings, fingerprint: str, only: Sequence[str]
     if unknown:
         raise ConfigError(f"there is no property {', '.join(unknown)}; there are {', '.join(PROPERTY_KINDS)}")
     tasks = [
-        Task(_key(fingerprint, crystal, item), crystal, item)
-        for entry in settings.crystals
+        Task(_key(fingerprint, crystal, item, references or {}), crystal, item)
+        for entry in settings.entries
         for crystal in [entry.crystal()]
         for item in settings.properties_of(entry)
         if not only or item.kind in only
@@ -162,8 +169,8 @@ def _check_finite(result: PropertyResult) -> None:
         raise OracleError(FailureKind.CORRUPT_OUTPUT, f"{', '.join(broken)} came out as NaN or infinite")
 
 
-def _key(fingerprint: str, crystal: Crystal, item: AnyProperty) -> str:
-    parts = (
+def _key(fingerprint: str, crystal: Crystal, item: AnyProperty, references: Mapping[str, ForceField]) -> str:
+    parts = [
         fingerprint,
         crystal.name,
         structure_id(crystal.atoms),
@@ -172,5 +179,7 @@ def _key(fingerprint: str, crystal: Crystal, item: AnyProperty) -> str:
         item.kind,
         item.version,
         item.model_dump_json(),
-    )
+    ]
+    if isinstance(item, DynamicsSettings) and item.reference_potential is not None:
+        parts.extend(own.fingerprint for name, own in references.items() if name == item.reference_potential)
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
