@@ -60,7 +60,7 @@ _CONDITIONS: dict[TrialState, TrialCondition] = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-_INDEX, _REPEATS, _FIGURES, _MESSAGE = "index", "repeats", "figures", "message"
+_INDEX, _REPEATS, _FIGURES, _MESSAGE, _SAME_AS = "index", "repeats", "figures", "message", "same_as"
 _NAME = "study"
 _LOCK_GRACE_S = 5
 
@@ -96,6 +96,7 @@ class TrialRecord:
         message: why it failed.
         wall_s: from asking to telling.
         steps: step -> figure that was compared while it ran.
+        same_as: number of the trial with equal parameters that it was copied from, instead of being trained again.
     """
 
     number: int
@@ -107,6 +108,7 @@ class TrialRecord:
     message: str = ""
     wall_s: float = 0.0
     steps: Mapping[int, float] = field(default_factory=dict)
+    same_as: int | None = None
 
 
 class OptunaStudy:
@@ -203,14 +205,16 @@ class OptunaStudy:
         trial.report(value, step)
         return not trial.should_prune()
 
-    def finish(self, number: int, values: Sequence[float], figures: Mapping[str, float]) -> None:
-        """A trial ended with the values of the objectives."""
-        self._end(number, {_FIGURES: dict(figures)})
+    def finish(
+        self, number: int, values: Sequence[float], figures: Mapping[str, float], *, same_as: int | None = None
+    ) -> None:
+        """A trial ended with the values of the objectives, its own or those of an equal trial."""
+        self._end(number, {_FIGURES: dict(figures), _SAME_AS: same_as})
         self._study.tell(number, list(values))
 
-    def prune(self, number: int, figures: Mapping[str, float]) -> None:
-        """A trial ended because :meth:`report` said so."""
-        self._end(number, {_FIGURES: dict(figures)})
+    def prune(self, number: int, figures: Mapping[str, float], *, same_as: int | None = None) -> None:
+        """A trial ended because :meth:`report` said so, of itself or of an equal trial."""
+        self._end(number, {_FIGURES: dict(figures), _SAME_AS: same_as})
         self._study.tell(number, state=TrialState.PRUNED)
 
     def fail(self, number: int, message: str) -> None:
@@ -320,6 +324,7 @@ def _record(trial: FrozenTrial, space: Mapping[str, ParameterRange], is_repeated
         message=str(attributes.get(_MESSAGE, "")),
         wall_s=trial.duration.total_seconds() if trial.duration is not None else 0.0,
         steps=dict(trial.intermediate_values),
+        same_as=attributes.get(_SAME_AS),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
@@ -13,7 +14,8 @@ from ..errors import ConfigError, StructureError
 from ..structures.base import PHASES
 from ..structures.phase import classify_phase
 from ..structures.settings import Settings
-from ..surrogates.base import Surrogate, TrainingSet
+from ..surrogates.base import Prediction, Report, Surrogate, TrainingSet
+from ..surrogates.metrics import calibration
 from ..surrogates.settings import SurrogateSettings
 from .rows import FAILURE_KEYS
 from .seeding import derive_seed
@@ -29,8 +31,13 @@ class FitConfig(Settings):
     """Scalar properties to learn, by their names in the rows' `info`, which end in a unit: `bulk_modulus_gpa`."""
     elements: tuple[str, ...] = ()
     """Chemical symbols the surrogate is to know; those in the data when left out."""
+    files: tuple[Path, ...] = ()
+    """Files of labelled structures; `--data` names them on the command line instead."""
     test_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     """Share of the rows that is held out to measure errors on; the surrogate never sees them."""
+    validation_folds: int = Field(default=0, ge=0)
+    """Parts of the rows that are learnt from, each of which is predicted by a fit to the others; the errors are what a
+    study goes by. 0: none."""
     seed: int = Field(default=0, ge=0)
     """The split and the fit derive from it."""
 
@@ -43,6 +50,7 @@ class ErrorFigures:
         n: structures with a known value.
         rmse_of_mean: root mean square error of always answering with the mean of these values; what to beat.
         coverage_68: share of values within one predicted standard deviation.
+        nll: mean negative log likelihood of the values, nats.
     """
 
     n: int
@@ -51,6 +59,7 @@ class ErrorFigures:
     r2: float
     rmse_of_mean: float
     coverage_68: float
+    nll: float
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class FitResult:
     """A fitted surrogate and what is known about it.
 
     Attributes:
-        errors: set of rows (``training``, ``held out``) -> property -> figures.
+        errors: set of rows (``training``, ``validation``, ``held out``) -> property -> figures.
         n_left_out: rows without all of the properties, or marked as failed.
         unusable: number of each row that has the properties but that no surrogate can take, from 0, and why.
     """
@@ -69,8 +78,12 @@ class FitResult:
     unusable: dict[int, str]
 
 
-def fit_surrogate(config: FitConfig, structures: Sequence[Atoms]) -> FitResult:
+def fit_surrogate(config: FitConfig, structures: Sequence[Atoms], report: Report | None = None) -> FitResult:
     """Fit the surrogate of ``config`` to the rows that have its properties and are crystals it can take.
+
+    Args:
+        report: called with (number of the fold, from 1; errors on it, ``validation_<property>_<error>``) after each
+            of the validation folds; ``False`` leaves the others out.
 
     Raises:
         ConfigError: no row has them.
@@ -96,13 +109,66 @@ def fit_surrogate(config: FitConfig, structures: Sequence[Atoms]) -> FitResult:
     units = {name: unit_of(name) for name in config.properties}
     train = parts["training"]
     data = TrainingSet([rows[i] for i in train], targets[train], units)
+    validation = _cross_validated(config, data, elements, report)
     surrogate = config.surrogate.build(elements).fit(data, seed=derive_seed(config.seed, 0, "surrogate"))
     errors = {
         part: prediction_errors(surrogate, [rows[i] for i in members], targets[members])
         for part, members in parts.items()
         if len(members) > 0
     }
+    if validation:
+        errors["validation"] = validation
     return FitResult(surrogate, errors, len(structures) - len(known), unusable)
+
+
+def _cross_validated(
+    config: FitConfig, data: TrainingSet, elements: Sequence[str], report: Report | None
+) -> dict[str, ErrorFigures]:
+    """Errors of each row's prediction by the surrogate that learns from the other folds.
+
+    Rows of a phase that those do not have are left out.
+
+    Raises:
+        ConfigError: fewer rows than folds.
+    """
+    n_rows, n_folds = len(data.structures), config.validation_folds
+    if n_folds < 2:
+        return {}
+    if n_rows < n_folds:
+        raise ConfigError(f"validation_folds is {n_folds}, but there are {n_rows} rows to learn from; take fewer folds")
+    trainer = config.surrogate.build(tuple(elements))
+    order = np.random.default_rng(derive_seed(config.seed, 0, "folds")).permutation(n_rows)
+    mean, std = np.full(data.targets.shape, np.nan), np.full(data.targets.shape, np.nan)
+    for fold, members in enumerate(np.array_split(order, n_folds)):
+        others = np.setdiff1d(order, members)
+        learnt = TrainingSet([data.structures[i] for i in others], data.targets[others], data.properties)
+        surrogate = trainer.fit(learnt, seed=derive_seed(config.seed, 0, "surrogate", 1 + fold))
+        phases = {data.structures[i].info["phase"] for i in others}
+        known = np.array([i for i in members if data.structures[i].info["phase"] in phases], dtype=int)
+        if len(known) == 0:
+            continue
+        found = surrogate.predict([data.structures[i] for i in known])
+        mean[known], std[known] = found.mean, found.std
+        figures = validation_metrics(_figures(data, Prediction(mean, std), known))
+        if report is not None and not report(fold + 1, figures):
+            break
+    return _figures(data, Prediction(mean, std), np.flatnonzero(np.isfinite(mean[:, 0])))
+
+
+def _figures(data: TrainingSet, found: Prediction, rows: np.ndarray) -> dict[str, ErrorFigures]:
+    return {
+        name: error_figures(found.mean[rows, k], found.std[rows, k], data.targets[rows, k])
+        for k, name in enumerate(data.properties)
+    }
+
+
+def validation_metrics(errors: Mapping[str, ErrorFigures], part: str = "validation") -> dict[str, float]:
+    """Errors as plain figures: ``<part>_<property>_<mae, rmse, nll>``."""
+    return {
+        f"{part}_{name}_{error}": float(getattr(figures, error))
+        for name, figures in errors.items()
+        for error in ("mae", "rmse", "nll")
+    }
 
 
 def usable_rows(
@@ -176,6 +242,7 @@ def error_figures(mean: np.ndarray, std: np.ndarray, target: np.ndarray) -> Erro
         r2=1.0 - squared / variance if variance > 0.0 else 0.0,
         rmse_of_mean=variance**0.5,
         coverage_68=float(np.mean(np.abs(residual) <= std)),
+        nll=calibration(mean, std, target)["nll"],
     )
 
 

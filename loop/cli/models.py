@@ -82,12 +82,13 @@ def fit(
             check_target(model)
             others.fit(path, data or (), model, overrides or ())
             return
-    if not data:
-        raise ConfigError("give --data FILE, the labelled structures to learn from")
     chosen = [f"properties=[{', '.join(properties)}]"] if properties else []
     settings: FitConfig = load_settings(path, FitConfig, [*(overrides or ()), *chosen])
+    files = data or settings.files
+    if not files:
+        raise ConfigError("give --data FILE, the labelled structures to learn from, or `files` in the configuration")
     check_target(model)
-    result = fit_surrogate(settings, [atoms for file in data for atoms in read_structures(file)])
+    result = fit_surrogate(settings, [atoms for file in files for atoms in read_structures(file)])
     save_surrogate(result.surrogate, model)
     if result.unusable:
         notes().print(

@@ -19,7 +19,7 @@ from ..report.study import study_report
 from ..store.lock import lock_holder
 from ..studies.config import StudyConfig, load_study_config
 from ..studies.results import BEST_NAME, FRONT_FOLDER, best_trials, compromise
-from ..studies.study import CONFIG_NAME, JOURNAL_NAME, n_done, read_study_config, run_study, study_trials
+from ..studies.study import CONFIG_NAME, JOURNAL_NAME, n_done, n_trained, read_study_config, run_study, study_trials
 from ..yaml_source import read_yaml
 from .arguments import SetOption, find_config
 from .console import notes, output
@@ -152,7 +152,9 @@ def _run(config: StudyConfig, folder: Path) -> None:
 def _counts(config: StudyConfig, trials: Sequence[TrialRecord]) -> str:
     by_condition = {name: sum(trial.condition == name for trial in trials) for name in ("pruned", "failed", "running")}
     others = "".join(f", {n} {name}" for name, n in by_condition.items() if n)
-    return f"{n_done(trials)} of {config.n_trials} trials done{others}"
+    copied = n_done(trials) - n_trained(trials)
+    copies = f", {copied} equal to others and not trained again" if copied else ""
+    return f"{n_done(trials)} of {config.n_trials} trials done{others}{copies}"
 
 
 def _line(config: StudyConfig, trial: TrialRecord) -> str:
@@ -160,6 +162,8 @@ def _line(config: StudyConfig, trial: TrialRecord) -> str:
         f"{objective.metric} {value:.5g}" for objective, value in zip(config.objectives, trial.values, strict=False)
     )
     what = values or trial.message.splitlines()[0] if values or trial.message else ""
+    if trial.same_as is not None:
+        what = f"as trial {trial.same_as}"
     return f"trial {trial.number} {trial.condition}{': ' if what else ''}{what}  [{_parameters(trial)}]"
 
 
@@ -204,6 +208,7 @@ def _as_json(config: StudyConfig, trials: Sequence[TrialRecord], folder: Path, i
         "is_running": is_running,
         "n_trials": config.n_trials,
         "n_done": n_done(trials),
+        "n_trained": n_trained(trials),
         "objectives": [objective.model_dump() for objective in config.objectives],
         "best": [_trial_json(trial) for trial in front],
         "chosen": compromise(config, front).number if front else None,
@@ -219,6 +224,7 @@ def _trial_json(trial: TrialRecord) -> dict[str, Any]:
         "values": list(trial.values),
         "figures": dict(trial.figures),
         "message": trial.message,
+        "same_as": trial.same_as,
         "wall_s": trial.wall_s,
     }
 

@@ -7,12 +7,11 @@ import difflib
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from ...agents.study_settings import (
     CmaEsSettings,
@@ -26,18 +25,13 @@ from ...agents.study_settings import (
 )
 from ...errors import ConfigError
 from ...structures.settings import Settings
-from ...surrogates.potentials.data_settings import FrameFileSettings
-from ...surrogates.potentials.error_table import ErrorRow
+from ...surrogates.potentials.md_speed import MD_SPEED_METRICS, MdSpeedSettings
 from ..config import WorkerSettings, validate_settings
 from ..config_errors import explain
+from ..fitting import FitConfig
 from ..potential_fitting import PotentialFitConfig
 from ..yaml_source import YamlSource, read_yaml
-
-_ERRORS = tuple(field.name for field in fields(ErrorRow) if not field.name.startswith("n_"))
-RUNNING_METRICS = ("score", *(f"validation_{name}" for name in _ERRORS))
-"""Figures that each validation of a running fit gives."""
-METRICS = (*RUNNING_METRICS, *(f"training_{name}" for name in _ERRORS), "cpu_s", "wall_s", "n_parameters", "n_steps")
-"""Figures that a study may optimize."""
+from .fits import StudiedFit, data_problem, known_metrics, running_metrics, with_data
 
 
 class StudyExecutionSettings(WorkerSettings):
@@ -56,8 +50,8 @@ class StudyConfig(Settings):
     """A name for people to read."""
     seed: int = Field(default=0, ge=0)
     """The choice of parameters derives from it; the fits have their own, `fit.seed`."""
-    fit: PotentialFitConfig
-    """What is fitted: the configuration of a fit, or the file that holds one."""
+    fit: StudiedFit
+    """What is fitted: the configuration of a fit of a potential or a surrogate, or the file that holds one."""
     space: dict[str, ParameterRange] = Field(min_length=1)
     """Which settings of the fit are searched: dotted key -> range. `{potential.n_intervals: {int: [8, 40]}}`."""
     objectives: tuple[StudyObjective, ...] = Field(min_length=1)
@@ -66,6 +60,8 @@ class StudyConfig(Settings):
     """How parameters are chosen."""
     pruner: PrunerSettings = NoPrunerSettings()
     """Which running trials are ended early; for a single objective."""
+    md_speed: MdSpeedSettings = MdSpeedSettings()
+    """How the speed of molecular dynamics is measured, where it is an objective."""
     n_trials: PositiveInt
     """Trials of the study, all sessions together; failed and pruned ones count, those that are begun again do not."""
     max_failures_in_a_row: PositiveInt = 10
@@ -73,15 +69,14 @@ class StudyConfig(Settings):
     execution: StudyExecutionSettings = StudyExecutionSettings()
     """Where trials run."""
 
-    @field_validator("objectives")
-    @classmethod
-    def _are_known(cls, objectives: tuple[StudyObjective, ...]) -> tuple[StudyObjective, ...]:
-        names = [objective.metric for objective in objectives]
+    @model_validator(mode="after")
+    def _are_known(self) -> StudyConfig:
+        names = [objective.metric for objective in self.objectives]
         if len(set(names)) < len(names):
             raise ValueError(f"an objective is given twice in {', '.join(names)}")
         for name in names:
-            _require_known(name, METRICS)
-        return objectives
+            _require_known(name, known_metrics(self.fit))
+        return self
 
     def results_hash(self) -> str:
         """Hash of what decides the trials: all but the name, their number and the machine."""
@@ -97,7 +92,13 @@ class StudyConfig(Settings):
     def judged_metric(self) -> str | None:
         """Figure that running trials tell: the objective, where there is one and validations give it."""
         own = self.objectives[0].metric
-        return own if len(self.objectives) == 1 and own in RUNNING_METRICS else None
+        return own if len(self.objectives) == 1 and own in running_metrics(self.fit) else None
+
+    @property
+    def measured_speed(self) -> MdSpeedSettings | None:
+        """How the speed of molecular dynamics is measured; ``None`` where nobody asks for it."""
+        is_wanted = any(objective.metric in MD_SPEED_METRICS for objective in self.objectives)
+        return self.md_speed if is_wanted else None
 
 
 def load_study_config(path: Path, overrides: Sequence[str] = (), data_files: Sequence[Path] = ()) -> StudyConfig:
@@ -114,21 +115,19 @@ def load_study_config(path: Path, overrides: Sequence[str] = (), data_files: Seq
     source = read_yaml(path)
     if isinstance(source.data.get("fit"), str):
         fit_path = path.parent / Path(source.data["fit"]).expanduser()
-        source.data["fit"] = _plain(validate_settings(read_yaml(fit_path), PotentialFitConfig, fit_path.parent))
+        source.data["fit"] = _plain(validate_settings(read_yaml(fit_path), StudiedFit, fit_path.parent))
     for assignment in overrides:
         source.override(assignment)
     config: StudyConfig = validate_settings(source, StudyConfig, path.parent)
     if data_files:
-        if config.fit.data is None:
+        if isinstance(config.fit, PotentialFitConfig) and config.fit.data is None:
             raise ConfigError(f"{path}: fit.data is missing; it says how the files are divided")
-        files = tuple(FrameFileSettings(path=str(file.resolve())) for file in data_files)
-        data = config.fit.data.model_copy(update={"files": files})
-        config = config.model_copy(update={"fit": config.fit.model_copy(update={"data": data})})
+        config = config.model_copy(update={"fit": with_data(config.fit, tuple(data_files))})
     _check(config, source)
     return config
 
 
-def fit_config(fit: PotentialFitConfig, parameters: Mapping[str, Any]) -> PotentialFitConfig:
+def fit_config(fit: PotentialFitConfig | FitConfig, parameters: Mapping[str, Any]) -> PotentialFitConfig | FitConfig:
     """The configuration of the fit with other values.
 
     Args:
@@ -141,13 +140,13 @@ def fit_config(fit: PotentialFitConfig, parameters: Mapping[str, Any]) -> Potent
     for key, value in parameters.items():
         _set(data, fit, key, value)
     try:
-        return PotentialFitConfig.model_validate(data)
+        return type(fit).model_validate(data)
     except ValidationError as error:
         source = YamlSource("the fit", data)
-        raise ConfigError("; ".join(explain(error, PotentialFitConfig, source))) from error
+        raise ConfigError("; ".join(explain(error, type(fit), source))) from error
 
 
-def _plain(fit: PotentialFitConfig) -> dict[str, Any]:
+def _plain(fit: PotentialFitConfig | FitConfig) -> dict[str, Any]:
     return fit.model_dump(mode="json", exclude_unset=True)
 
 
@@ -210,18 +209,18 @@ def _space_problems(config: StudyConfig) -> list[tuple[tuple[str, ...], str]]:
     return problems
 
 
-def _refusal(fit: PotentialFitConfig, key: str, value: Any) -> str:
+def _refusal(fit: PotentialFitConfig | FitConfig, key: str, value: Any) -> str:
     """Why the fit does not take a value; contradictions with other settings, which may change too, do not count."""
     data = _plain(fit)
     try:
         _set(data, fit, key, value)
-        PotentialFitConfig.model_validate(data)
+        type(fit).model_validate(data)
     except ConfigError as error:
         return str(error)
     except ValidationError as error:
         if all(details["type"] == "value_error" for details in error.errors(include_url=False)):
             return ""
-        lines = explain(error, PotentialFitConfig, YamlSource("", data))
+        lines = explain(error, type(fit), YamlSource("", data))
         return "; ".join(line.removeprefix(f"{key}: ") for line in lines)
     return ""
 
@@ -242,7 +241,7 @@ def _choice_problems(config: StudyConfig) -> list[tuple[tuple[str, ...], str]]:
         if is_multiple:
             problems.append((("pruner", "kind"), "trials of several objectives cannot be pruned; use none"))
         elif config.judged_metric is None:
-            known = ", ".join(RUNNING_METRICS)
+            known = ", ".join(running_metrics(config.fit))
             message = f"running trials give no {config.objectives[0].metric}; they give {known}"
             problems.append((("pruner", "kind"), message))
     searched = [key for key in config.space if key.startswith("training.loss")]
@@ -256,14 +255,9 @@ def _choice_problems(config: StudyConfig) -> list[tuple[tuple[str, ...], str]]:
 
 
 def _data_problems(config: StudyConfig) -> list[tuple[tuple[str, ...], str]]:
-    data = config.fit.data
-    if data is None:
-        return [(("fit", "data"), "is missing; a study says what is learnt from, and which share is for validation")]
-    needed = [objective.metric for objective in config.objectives if objective.metric.startswith("validation_")]
-    if data.validation_fraction == 0.0 and needed:
-        message = f"is 0, so there is no {', '.join(needed)}; set a share of the data aside for validation"
-        return [(("fit", "data", "validation_fraction"), message)]
-    return []
+    needs_validation = any(objective.metric.startswith("validation_") for objective in config.objectives)
+    problem = data_problem(config.fit, needs_validation)
+    return [] if problem is None else [problem]
 
 
 def grid_size(config: StudyConfig) -> int:

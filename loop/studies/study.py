@@ -6,11 +6,12 @@ leaves trials that seem to run; the next one queues these again with their param
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -27,7 +28,7 @@ from ..store.lock import RunLock
 from ..yaml_source import read_yaml
 from .config import StudyConfig, fit_config
 from .results import write_best
-from .trial import FitRunner, TrialResult
+from .trial import FitRunner, TrialRequest, TrialResult
 
 CONFIG_NAME = "resolved.yaml"
 JOURNAL_NAME = "journal.log"
@@ -110,6 +111,11 @@ def n_done(trials: Sequence[TrialRecord]) -> int:
     return sum(trial.condition in ("finished", "pruned", "failed") for trial in trials)
 
 
+def n_trained(trials: Sequence[TrialRecord]) -> int:
+    """Number of trials that count and were not copied from an equal one."""
+    return n_done([trial for trial in trials if trial.same_as is None])
+
+
 class _Session:
     """One driver's part of a study."""
 
@@ -123,13 +129,16 @@ class _Session:
             config.pruner,
             seed=config.seed,
         )
-        self._asked: dict[str, AskedTrial] = {}
+        self._asked: dict[str, list[AskedTrial]] = {}  # by task: the trial that is trained, and equal ones
+        self._known: dict[str, TrialRecord] = {}  # by settings: what need not be trained again
         self._pruned: set[str] = set()
         self._n_failures_in_a_row = 0
         self._gives_up = False
 
     def to_end(self) -> StudyEnd:
         self._study.requeue_running()
+        for trial in self._study.trials():
+            self._remember(trial)
         with GracefulStop() as stop:
             executor = build_executor(self._config.execution, FitRunner, self._judge)
             self._signal = stop
@@ -146,7 +155,7 @@ class _Session:
 
     def _work(self, executor: Executor) -> None:
         while True:
-            while len(self._asked) < executor.n_workers and self._wants_more():
+            while sum(map(len, self._asked.values())) < executor.n_workers and self._wants_more():
                 self._begin(executor)
             if not self._asked or self._is_out_of_grace():
                 return
@@ -168,10 +177,18 @@ class _Session:
             self._count_failure()
             self._show(asked.number)
             return
-        task_id = f"trial-{asked.number}"
-        self._asked[task_id] = asked
         self._show(asked.number)
-        executor.submit(Task(task_id, fit, self._config.execution.deadline_s))
+        known = self._known.get(_key(asked.parameters))
+        equal = [task for task, trials in self._asked.items() if trials[0].parameters == asked.parameters]
+        if known is not None:
+            self._copy(asked, known)
+        elif equal:
+            self._asked[equal[0]].append(asked)  # ends as the trial does that another worker is at
+        else:
+            task_id = f"trial-{asked.number}"
+            self._asked[task_id] = [asked]
+            request = TrialRequest(fit, self._config.measured_speed)
+            executor.submit(Task(task_id, request, self._config.execution.deadline_s))
 
     def _judge(self, progress: Progress) -> bool:
         """What the pruner says to a running trial."""
@@ -182,13 +199,13 @@ class _Session:
         asked = self._asked.get(progress.task_id)
         if metric is None or asked is None or metric not in progress.figures:
             return True
-        if self._study.report(asked.number, progress.step, progress.figures[metric]):
+        if self._study.report(asked[0].number, progress.step, progress.figures[metric]):
             return True
         self._pruned.add(progress.task_id)
         return False
 
     def _end(self, outcome: Outcome) -> None:
-        asked = self._asked.pop(outcome.task_id)
+        asked, *others = self._asked.pop(outcome.task_id)
         result: TrialResult | Failure = outcome.result
         if isinstance(result, Failure):
             self._study.fail(asked.number, f"{result.kind}: {result.message}")
@@ -200,6 +217,24 @@ class _Session:
             self._finish(asked, result.figures)
         self._pruned.discard(outcome.task_id)
         self._show(asked.number)
+        record = self._study.trials()[asked.number]
+        self._remember(record)
+        for other in others:
+            self._copy(other, record)
+
+    def _copy(self, asked: AskedTrial, known: TrialRecord) -> None:
+        """End a trial as an equal one has ended, which was trained."""
+        if known.condition == "finished":
+            self._study.finish(asked.number, known.values, known.figures, same_as=known.number)
+        elif known.condition == "pruned":
+            self._study.prune(asked.number, known.figures, same_as=known.number)
+        else:
+            self._study.fail(asked.number, f"equal to trial {known.number}: {known.message}")
+        self._show(asked.number)
+
+    def _remember(self, trial: TrialRecord) -> None:
+        if trial.condition in ("finished", "pruned") and trial.same_as is None:
+            self._known.setdefault(_key(trial.parameters), trial)
 
     def _finish(self, asked: AskedTrial, figures: Mapping[str, float]) -> None:
         names = [objective.metric for objective in self._config.objectives]
@@ -238,6 +273,10 @@ class _Session:
         if stop.received is not None and not is_complete:
             return "interrupted", f"{stop.received.name}; `alloysmith study resume` goes on", stop.exit_code
         return "n_trials", f"it has its {self._config.n_trials} trials", 0
+
+
+def _key(parameters: Mapping[str, Any]) -> str:
+    return json.dumps(parameters, sort_keys=True, default=str)
 
 
 def _prepare(config: StudyConfig, folder: Path) -> None:

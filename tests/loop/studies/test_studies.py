@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from alloysmith.agents.optuna_study import TrialRecord
 from alloysmith.errors import ConfigError
 from alloysmith.loop.config import load_settings
 from alloysmith.loop.errors import RunDirectoryError
-from alloysmith.loop.potential_fitting import PotentialFitConfig
+from alloysmith.loop.fitting import FitConfig, fit_surrogate
+from alloysmith.loop.potential_fitting import PotentialFit, PotentialFitConfig, fit_potential
 from alloysmith.loop.report.study import study_report
 from alloysmith.loop.studies.config import StudyConfig, fit_config, load_study_config
 from alloysmith.loop.studies.results import best_trials, compromise
-from alloysmith.loop.studies.study import run_study, study_trials
+from alloysmith.loop.studies.study import n_trained, run_study, study_trials
+from alloysmith.loop.studies.trial import potential_figures
+from alloysmith.structures.files import read_structures, write_structures
+from alloysmith.structures.settings import SystemSettings
 from alloysmith.surrogates.base import SurrogateError
 from alloysmith.tests.studies import STUDY, write_study
 
@@ -218,3 +224,133 @@ def test_a_signal_ends_it_in_good_order(tmp_path: Path) -> None:
     assert [trial.condition for trial in end.trials] == ["finished", "requeued", "waiting"]
     again = run_study(config, tmp_path / "study")
     assert _rows(again.trials) == _rows(run_study(config, tmp_path / "whole").trials)
+
+
+def test_equal_settings_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = {"potential.embedding": {"categorical": ["smooth", "piecewise"]}}
+    config = load_study_config(write_study(tmp_path, space=space, sampler={"kind": "random"}, n_trials=8))
+    fitted: list[str] = []
+
+    def counted(request: PotentialFitConfig, **more: Any) -> PotentialFit:
+        fitted.append(request.model_dump_json())
+        return fit_potential(request, **more)
+
+    monkeypatch.setattr("alloysmith.loop.studies.trial.fit_potential", counted)
+    run_study(config.model_copy(update={"n_trials": 5}), tmp_path / "study")
+    end = run_study(config, tmp_path / "study")  # a session knows what earlier ones have trained
+    assert len(fitted) == len(set(fitted)) == n_trained(end.trials) == 2
+    by_number = {trial.number: trial for trial in end.trials}
+    copies = [trial for trial in end.trials if trial.same_as is not None]
+    assert len(copies) == 6
+    for trial in copies:
+        original = by_number[trial.same_as or 0]
+        assert (trial.parameters, trial.values) == (original.parameters, original.values)
+        assert trial.figures == original.figures
+
+
+def test_a_fit_that_gives_no_number_is_recorded_and_the_study_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_study_config(write_study(tmp_path))
+    calls: list[int] = []
+
+    def sometimes(fit: PotentialFit) -> dict[str, float]:
+        calls.append(1)
+        return {**potential_figures(fit), **({"validation_force_mae": math.nan} if len(calls) == 2 else {})}
+
+    monkeypatch.setattr("alloysmith.loop.studies.trial.potential_figures", sometimes)
+    end = run_study(config, tmp_path / "study")
+    assert [trial.condition for trial in end.trials] == ["finished", "failed", "finished", "finished"]
+    assert end.trials[1].message == "the fit gave no finite validation_force_mae"
+    document = study_report(config, end.trials, tmp_path / "study")
+    assert "the fit gave no finite validation_force_mae" in document
+
+
+def test_speed_size_and_cost_can_be_objectives(tmp_path: Path) -> None:
+    metrics = ["validation_force_rmse", "md_us_per_atom_step", "n_parameters", "cpu_s"]
+    path = write_study(
+        tmp_path,
+        space={"potential.functions": {"categorical": ["zjw04", "spline"]}},
+        objectives=[{"metric": metric} for metric in metrics],
+        md_speed={"cell": {"kind": "cubic", "repeat": [3, 3, 3]}, "cpu_s": 0.05},
+        sampler={"kind": "grid"},
+        n_trials=2,
+    )
+    end = run_study(load_study_config(path), tmp_path / "study")
+    assert [trial.condition for trial in end.trials] == ["finished"] * 2
+    for trial in end.trials:
+        assert 0.1 < trial.values[1] < 100.0  # EAM runs natively
+        nanoseconds = 86_400.0 / (trial.values[1] * 108e-6) * 2e-6
+        assert trial.figures["md_ns_per_day"] == pytest.approx(nanoseconds)
+
+
+@pytest.fixture(scope="module")
+def crystals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled orderings: composition and the share of unlike neighbours along the list of sites."""
+    space = SystemSettings.model_validate(
+        {"elements": ["Ni", "Fe", "Cr"], "phases": ["fcc"], "cell": {"repeat": [2, 2, 2]}}
+    ).space()
+    rng = np.random.default_rng(2)
+    rows = []
+    for _ in range(24):
+        occupation = space.random_occupation(rng, space.lattices[0])
+        atoms = space.atoms(space.lattices[0], occupation)
+        atoms.info["bulk_modulus_gpa"] = float(
+            180.0 + 40.0 * np.mean(occupation == 0) - 30.0 * np.mean(occupation) ** 2
+        )
+        rows.append(atoms)
+    path = tmp_path_factory.mktemp("crystals") / "labelled.extxyz"
+    write_structures(path, rows)
+    return path
+
+
+def test_any_surrogate_can_be_studied(crystals: Path, tmp_path: Path) -> None:
+    surrogates = [
+        {"kind": "polynomial", "degree": 1},
+        {"kind": "polynomial", "degree": 2},
+        {"kind": "gaussian_process", "n_shells": 0, "has_chains": False},
+    ]
+    study = {
+        "fit": {"surrogate": surrogates[0], "validation_folds": 4, "files": [str(crystals)]},
+        "space": {"surrogate": {"categorical": surrogates}},
+        "objectives": [{"metric": "validation_bulk_modulus_gpa_rmse"}],
+        "pruner": {"kind": "median", "n_startup_trials": 1},
+        "sampler": {"kind": "grid"},
+        "n_trials": 3,
+        "execution": {"executor": "in_process"},
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    config = load_study_config(path)
+    end = run_study(config, tmp_path / "study")
+    assert {trial.condition for trial in end.trials} <= {"finished", "pruned"}
+    assert next(sorted(trial.steps) for trial in end.trials if trial.condition == "finished") == [1, 2, 3, 4]
+    (winner,) = best_trials(config, end.trials)
+    assert winner.parameters["surrogate"] in surrogates[1:]
+    best = load_settings(tmp_path / "study" / "best.yaml", FitConfig)
+    assert best.surrogate.model_dump(exclude_unset=True) == winner.parameters["surrogate"]
+    fit = fit_surrogate(best, read_structures(crystals))
+    assert fit.errors["validation"]["bulk_modulus_gpa"].rmse == pytest.approx(winner.values[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validation_folds": 0}, r"fit\.validation_folds: is 0, so there are no validation errors"),
+        ({"files": []}, r"fit\.files: is missing; name the labelled structures"),
+        ({"validation_fold": 3}, r"did you mean validation_folds"),
+        ({"properties": ["energy_ev"]}, r"there is no figure validation_bulk_modulus_gpa_mae"),
+    ],
+)
+def test_what_a_study_of_a_surrogate_lacks_is_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    fit = {"surrogate": {"kind": "polynomial"}, "validation_folds": 4, "files": ["a.extxyz"], **changes}
+    study = {
+        "fit": fit,
+        "space": {"surrogate.degree": {"int": [1, 3]}},
+        "objectives": [{"metric": "validation_bulk_modulus_gpa_mae"}],
+        "n_trials": 3,
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    with pytest.raises(ConfigError, match=message):
+        load_study_config(path)
