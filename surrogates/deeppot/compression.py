@@ -10,6 +10,7 @@ exact derivatives of the interpolated energies.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,8 @@ MIN_DISTANCE_ANG = 1.2
 """Tables reach to pairs as close as this."""
 TOLERANCE = 1e-9
 """Largest error of values, and of slopes by the normalized ``s``, where outputs are of the order of 1. Energies then
-agree with the network's within 1e-7 eV per atom and forces within 1e-6 eV/Å, with room to spare."""
+agree with the networks' within 1e-7 eV per atom and forces within 1e-6 eV/Å, with room to spare."""
+_REACH = 1.0 / MIN_DISTANCE_ANG
 _MULTIPLE = 4  # columns are filled up with zeros to whole vectors of the processor
 _N_SAMPLES = 2048  # of the range, in the decomposition
 _FIRST_N_INTERVALS = 64
@@ -28,55 +30,50 @@ _MAX_N_INTERVALS = 4096
 
 
 @dataclass(frozen=True)
-class EmbeddingTable:
-    """One network.
+class EmbeddingTables:
+    """Networks of one normalization.
 
     Attributes:
-        nodes: float64 ``[n_nodes, 3, n_columns]``: Phi, and its first and second derivative by ``s`` times the step and
-            its square.
-        basis: C, float64 ``[n_columns, n_outputs]``.
+        nodes: float64 ``[n_networks, n_nodes, 3, n_columns]``: Phi, and its first and second derivative by ``s`` times
+            the step and its square.
+        bases: C, float64 ``[n_networks, n_columns, n_outputs]``.
         step: distance of the nodes in ``s``, 1/Å.
         error: largest error of values and of slopes by the normalized ``s`` that was found between the nodes.
     """
 
     nodes: np.ndarray
-    basis: np.ndarray
+    bases: np.ndarray
     step: float
     error: float
 
-    def values_and_slopes(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """G and its derivative by ``s``, both ``[n, n_outputs]``, at ``s`` ``[n]`` within the range."""
+    def values_and_slopes(self, network: int, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """G of one network and its derivative by ``s``, both ``[n, n_outputs]``, at ``s`` ``[n]`` within the range."""
+        nodes, basis = self.nodes[network], self.bases[network]
         place = s / self.step
-        k = np.minimum(place.astype(np.int64), len(self.nodes) - 2)
-        values, slopes = hermite_weights(place - k)
-        around = np.concatenate([self.nodes[k], self.nodes[k + 1]], 1)
-        found = (np.einsum("kn,nkc->nc", np.array(weights), around) @ self.basis for weights in (values, slopes))
-        value, slope = found
-        return value, slope / self.step
+        k = np.minimum(place.astype(np.int64), len(nodes) - 2)
+        around = np.concatenate([nodes[k], nodes[k + 1]], 1)
+        values, slopes = (np.einsum("kn,nkc->nc", np.array(w), around) @ basis for w in hermite_weights(place - k))
+        return values, slopes / self.step
 
 
-def tabulate(network: ResidualNetwork, mean: float, deviation: float) -> EmbeddingTable | None:
-    """The table of a network of ``(s - mean) / deviation``, for ``s`` from 0 to ``1 / MIN_DISTANCE_ANG``.
+def tabulate(networks: Sequence[ResidualNetwork], mean: float, deviation: float) -> EmbeddingTables | None:
+    """Tables of networks of ``(s - mean) / deviation``, for ``s`` from 0 to ``1 / MIN_DISTANCE_ANG``.
 
     Returns:
-        ``None`` where the network is too wild for a table of a reasonable size.
+        ``None`` where a network is too wild for a table of a reasonable size.
     """
-    reach = 1.0 / MIN_DISTANCE_ANG
-    values, slopes, _ = _curve(network, np.linspace(0.0, reach, _N_SAMPLES), mean, deviation)
-    _, sizes, rows = np.linalg.svd(np.concatenate([values, slopes]), full_matrices=False)
-    left_out = np.sqrt(np.cumsum(sizes[::-1] ** 2)[::-1])  # over all samples, so no single one is further off
-    rank = max(int(np.count_nonzero(left_out > TOLERANCE / 2)), 1)
-    basis = np.zeros((-(-rank // _MULTIPLE) * _MULTIPLE, values.shape[1]))
-    basis[:rank] = rows[:rank]
+    bases = _bases([_curve(network, np.linspace(0.0, _REACH, _N_SAMPLES), mean, deviation) for network in networks])
     n = _FIRST_N_INTERVALS
     while n <= _MAX_N_INTERVALS:
-        step = reach / n
-        at_nodes = _curve(network, np.linspace(0.0, reach, n + 1), mean, deviation)
-        nodes = np.stack([(step / deviation) ** k * (x @ basis.T) for k, x in enumerate(at_nodes)], 1)
-        table = EmbeddingTable(nodes, basis, step, 0.0)
-        error = _error(table, network, mean, deviation)
+        step, s = _REACH / n, np.linspace(0.0, _REACH, n + 1)
+        nodes = np.empty((len(networks), n + 1, 3, bases.shape[1]))
+        for b, network in enumerate(networks):
+            for k, derivative in enumerate(_curve(network, s, mean, deviation)):
+                nodes[b, :, k] = (step / deviation) ** k * (derivative @ bases[b].T)
+        tables = EmbeddingTables(nodes, bases, step, 0.0)
+        error = max(_error(tables, b, network, mean, deviation) for b, network in enumerate(networks))
         if error <= TOLERANCE:
-            return EmbeddingTable(nodes, basis, step, error)
+            return EmbeddingTables(nodes, bases, step, error)
         n *= 2
     return None
 
@@ -107,27 +104,37 @@ def hermite_weights(t):  # type: ignore[no-untyped-def]
     return values, slopes
 
 
+def _bases(curves: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Orthonormal rows for each curve, ``[n_networks, n_columns, n_outputs]``; those that it does not need are zero."""
+    found, ranks = [], []
+    for values, slopes, _ in curves:
+        _, sizes, rows = np.linalg.svd(np.concatenate([values, slopes]), full_matrices=False)
+        left_out = np.sqrt(np.cumsum(sizes[::-1] ** 2)[::-1])  # over all samples, so no single one is further off
+        ranks.append(int(np.count_nonzero(left_out > TOLERANCE / 2)))
+        found.append(rows)
+    n_columns = -(-max(*ranks, 1) // _MULTIPLE) * _MULTIPLE
+    bases = np.zeros((len(curves), n_columns, found[0].shape[1]))
+    for basis, rows, rank in zip(bases, found, ranks, strict=True):
+        basis[:rank] = rows[:rank]
+    return bases
+
+
 def _curve(network: ResidualNetwork, s: np.ndarray, mean: float, deviation: float) -> list[np.ndarray]:
     """Values and two derivatives by the normalized ``s``, each ``[n, n_outputs]``."""
     x = ((s - mean) / deviation)[:, None]
     now = [x, np.ones_like(x), np.zeros_like(x)]
-    for k, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
-        matrix = weight.detach().double().numpy()
-        linear, rise, bend = (y @ matrix for y in now)
-        value = np.tanh(linear + bias.detach().double().numpy())
-        slope = 1.0 - value * value
-        layer = [value, slope * rise, slope * (bend - 2.0 * value * rise * rise)]
-        if str(k) in network.time_steps:
-            layer = [y * network.time_steps[str(k)].detach().double().numpy() for y in layer]
-        n_in, n_out = matrix.shape
-        copies = n_out // n_in if n_out in (n_in, 2 * n_in) else 0  # of the input, added to the layer
-        now = [y + np.tile(z, copies) if copies else y for y, z in zip(layer, now, strict=True)]
+    for layer in network.layers():
+        linear, rise, bend = (y @ layer.weight for y in now)
+        value = np.tanh(linear + layer.bias)
+        slope = (1.0 - value * value) * layer.time_step
+        bent = [value * layer.time_step, slope * rise, slope * (bend - 2.0 * value * rise * rise)]
+        now = [y + np.tile(z, layer.n_copies) if layer.n_copies else y for y, z in zip(bent, now, strict=True)]
     return now
 
 
-def _error(table: EmbeddingTable, network: ResidualNetwork, mean: float, deviation: float) -> float:
-    n = len(table.nodes) - 1
-    s = (np.arange(n)[:, None] + np.array([0.21, 0.5, 0.79])).reshape(-1) * table.step
+def _error(tables: EmbeddingTables, b: int, network: ResidualNetwork, mean: float, deviation: float) -> float:
+    n = tables.nodes.shape[1] - 1
+    s = (np.arange(n)[:, None] + np.array([0.21, 0.5, 0.79])).reshape(-1) * tables.step
     values, slopes, _ = _curve(network, s, mean, deviation)
-    found, steep = table.values_and_slopes(s)
+    found, steep = tables.values_and_slopes(b, s)
     return float(max(np.abs(found - values).max(), np.abs(steep * deviation - slopes).max()))

@@ -7,10 +7,30 @@ input are computed beside the values, so that training on forces takes one backw
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 _TIME_STEP = (0.1, 0.001)  # mean and standard deviation of first time steps
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Parameters of a hidden layer, in float64.
+
+    Attributes:
+        weight: ``[n_in, n_out]``.
+        bias: ``[n_out]``.
+        time_step: ``[n_out]``.
+        n_copies: of the input, side by side, that are the layer's shortcut; 0 for none.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    time_step: np.ndarray
+    n_copies: int
 
 
 class ResidualNetwork(nn.Module):
@@ -51,6 +71,16 @@ class ResidualNetwork(nn.Module):
             if self.has_output:
                 fill(self.output_weight, 0.0, sum(self.output_weight.shape) ** -0.5)
                 self.output_bias.zero_()
+
+    def layers(self) -> list[Layer]:
+        """Copies of the hidden layers' parameters."""
+        found = []
+        for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            n_in, n_out = weight.shape
+            step = self.time_steps[str(k)] if str(k) in self.time_steps else torch.ones(n_out)
+            arrays = (x.detach().double().cpu().numpy().copy() for x in (weight, bias, step))
+            found.append(Layer(*arrays, n_out // n_in if n_out in (n_in, 2 * n_in) else 0))
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, n_inputs]`` -> ``[n, last width]``, or ``[n]`` with an output."""

@@ -87,15 +87,16 @@ def test_tables_are_as_exact_as_they_say(scale: float) -> None:
     """Over their whole range, on points that no step of their making has seen."""
     network = ResidualNetwork(1, (10, 20, 40, 40), has_time_step=True, has_output=False)
     network.draw(torch.Generator().manual_seed(1))
+    other = ResidualNetwork(1, (5, 40), has_time_step=False, has_output=False)
     with torch.no_grad():
         for weight in network.weights:
             weight *= scale
-    table = tabulate(network, 0.08, 0.1)
+    table = tabulate([network, other], 0.08, 0.1)
     assert table is not None
     s = np.random.default_rng(0).uniform(0.0, 1.0 / MIN_DISTANCE_ANG, 5000)
     with torch.no_grad():
         values, slopes = network.values_and_slopes(torch.from_numpy((s - 0.08) / 0.1)[:, None])
-    found, steep = table.values_and_slopes(s)
+    found, steep = table.values_and_slopes(0, s)
     assert table.error <= TOLERANCE
     assert np.abs(found - values.numpy()).max() < 2 * TOLERANCE
     assert np.abs(0.1 * steep - slopes.numpy()).max() < 2 * TOLERANCE
