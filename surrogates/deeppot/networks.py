@@ -78,8 +78,8 @@ class ResidualNetwork(nn.Module):
         for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             n_in, n_out = weight.shape
             step = self.time_steps[str(k)] if str(k) in self.time_steps else torch.ones(n_out)
-            arrays = (x.detach().double().cpu().numpy().copy() for x in (weight, bias, step))
-            found.append(Layer(*arrays, n_out // n_in if n_out in (n_in, 2 * n_in) else 0))
+            arrays = [x.detach().double().cpu().numpy().copy() for x in (weight, bias, step)]
+            found.append(Layer(arrays[0], arrays[1], arrays[2], n_out // n_in if n_out in (n_in, 2 * n_in) else 0))
         return found
 
     def forward(self, x: Tensor) -> Tensor:
