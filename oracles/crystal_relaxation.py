@@ -14,7 +14,7 @@ from ase import Atoms
 
 from .base import FailureKind, OracleError
 from .force_engine import Evaluation, ForceEngine
-from .preconditioner import spring_model
+from .preconditioner import LinearSolver, spring_model
 from .quasi_newton import InverseHessian
 
 CellFreedom = Literal["fixed", "isotropic", "full"]
@@ -144,6 +144,7 @@ def relax_crystal(
     cell_freedom: CellFreedom,
     bulk_modulus_ev_ang3: float,
     limits: RelaxationLimits,
+    springs: LinearSolver | None = None,
 ) -> RelaxedCrystal:
     """Relax a structure to its nearest minimum.
 
@@ -154,6 +155,7 @@ def relax_crystal(
         cell_freedom: whether the cell is fixed, scales with its shape kept, or is free in shape and volume.
         bulk_modulus_ev_ang3: estimate, for the first step.
         limits: when to stop.
+        springs: spring model of the structure; by default that of ``atoms``.
 
     Raises:
         OracleError: ``not_converged`` with the residuals, or what the engine raises.
@@ -164,7 +166,8 @@ def relax_crystal(
     modes = STRAIN_MODES[cell_freedom]
     landscape = _Landscape(engine, positions, cell, modes)
     volume = abs(float(np.linalg.det(cell)))
-    inverse_hessian = InverseHessian(spring_model(atoms), modes, bulk_modulus_ev_ang3, volume, len(atoms))
+    springs = springs or spring_model(atoms)
+    inverse_hessian = InverseHessian(springs, modes, bulk_modulus_ev_ang3, volume, len(atoms))
     here = np.zeros(3 * len(atoms) + len(modes))
     found, gradient = landscape.evaluate(here)
     while True:

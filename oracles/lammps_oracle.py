@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import time
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -99,7 +99,7 @@ class LammpsOracle(ABC):
         Raises:
             OracleError: with the kind of failure; see the class.
         """
-        started_s = time.process_time()
+        started_s = _cpu_s()
         n_calls_before = self._engine.n_calls
         try:
             # sums round differently with another number of threads, and a label must not depend on the machine's cores
@@ -116,7 +116,7 @@ class LammpsOracle(ABC):
             values=values,
             atoms=atoms,
             fingerprint=self._spec.fingerprint,
-            cpu_s=time.process_time() - started_s,
+            cpu_s=_cpu_s() - started_s,
             details={"n_force_calls": self._engine.n_calls - n_calls_before, **details},
         )
 
@@ -127,6 +127,12 @@ class LammpsOracle(ABC):
     @abstractmethod
     def _label(self, request: Request) -> tuple[dict[str, Value], Atoms, dict[str, Any]]:
         """Values, the structure they belong to, and details."""
+
+
+def _cpu_s() -> float:
+    """CPU seconds of this process and of programs it has run."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def check_phase(atoms: Atoms, ideal: Atoms, phase: Phase | None, min_fraction: float) -> None:

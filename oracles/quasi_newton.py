@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .preconditioner import SpringModel
+from .preconditioner import LinearSolver
 
 _SHEAR_OVER_BULK = 0.5
 """Shear modulus of the initial model over its bulk modulus."""
 _MAX_PAIRS = 30
-_MIN_CURVATURE = 1e-3
-"""A pair is kept when its curvature is at least this share of the initial model's."""
 
 
 class InverseHessian:
@@ -29,15 +27,18 @@ class InverseHessian:
         bulk_modulus_ev_ang3: estimate of the bulk modulus, eV/Å^3.
         volume_ang3: volume of the cell, Å^3.
         n_atoms: number of atoms.
+        min_curvature: what is learnt is kept when its curvature is at least this share of the initial model's.
     """
 
     def __init__(
         self,
-        springs: SpringModel,
+        springs: LinearSolver,
         strain_modes: np.ndarray,
         bulk_modulus_ev_ang3: float,
         volume_ang3: float,
         n_atoms: int,
+        *,
+        min_curvature: float = 1e-3,
     ) -> None:
         self._springs = springs
         self._n_coordinates = 3 * n_atoms
@@ -48,6 +49,7 @@ class InverseHessian:
         lame = bulk_modulus_ev_ang3 - 2.0 / 3.0 * shear
         elastic = volume_ang3 * (lame * np.outer(traces, traces) + 2.0 * shear * contractions)
         self._strain_inverse = np.linalg.inv(elastic)
+        self._min_curvature = min_curvature
         self._scale = 1.0
         self._steps: list[np.ndarray] = []
         self._changes: list[np.ndarray] = []
@@ -57,7 +59,7 @@ class InverseHessian:
         """Learn that a ``step`` changed the gradient by ``gradient_change``, unless the curvature is negative."""
         curvature = float(step @ gradient_change)
         expected = float(gradient_change @ self._initial(gradient_change))
-        if not (expected > 0.0 and curvature > _MIN_CURVATURE * expected):
+        if not (expected > 0.0 and curvature > self._min_curvature * expected):
             return
         self._scale = curvature / expected
         self._steps.append(step)

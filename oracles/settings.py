@@ -12,6 +12,7 @@ from .espresso import EspressoSettings
 from .pair_model import PairModelSettings
 from .relaxation import RelaxationSettings
 from .single_point import SinglePointSettings
+from .vacancy_migration import VacancyMigrationSettings
 
 OracleSettings = Annotated[
     BulkModulusSettings
@@ -19,7 +20,8 @@ OracleSettings = Annotated[
     | RelaxationSettings
     | SinglePointSettings
     | EspressoSettings
-    | PairModelSettings,
+    | PairModelSettings
+    | VacancyMigrationSettings,
     Field(discriminator="kind"),
 ]
 """Settings of any oracle; ``.check(elements)`` finds what is wrong with them, ``.build()`` makes the oracle."""

@@ -11,9 +11,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ... import __version__
+from ...oracles.setfl import EamTables
 from ...surrogates.eam.model import EamModel
 from ...surrogates.eam.radial import type_pairs
-from ...surrogates.eam.tables import EamTables, tabulate
+from ...surrogates.eam.tables import tabulate
 from ...surrogates.potentials.base import PotentialSpec
 from ...surrogates.potentials.torch_potential import TorchPotential
 from .page import Section, page, paragraph, plot, table

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from ...oracles.zjw04 import zjw04_rows
 from ..base import SurrogateError
 
 RADIAL = ("re", "fe", "alpha", "beta", "A", "B", "kappa", "lambda")
@@ -93,7 +94,7 @@ def zjw04(variants: Mapping[str, str] | None = None) -> EamParameters:
             choices = ", ".join(f"{s}: {'/'.join(v)}" for s, v in sorted(known.items()) if len(v) > 1)
             raise SurrogateError(f"the ZJW04 table has no variant {variant!r} of {symbol}; it has {choices}")
     rows: dict[tuple[str, ...], dict[str, float]] = {}
-    for row in _package_table("zjw04.csv"):
+    for row in zjw04_rows():
         symbol = row["species"]
         if row["variant"] == variants.get(symbol, known[symbol][0]):
             rows[(symbol,)] = _values(row, "zjw04.csv")
@@ -103,7 +104,7 @@ def zjw04(variants: Mapping[str, str] | None = None) -> EamParameters:
 def zjw04_variants() -> dict[str, tuple[str, ...]]:
     """Variants of each element of the ZJW04 table, the default first."""
     found: dict[str, list[str]] = {}
-    for row in _package_table("zjw04.csv"):
+    for row in zjw04_rows():
         found.setdefault(row["species"], []).append(row["variant"])
     return {symbol: tuple(variants) for symbol, variants in found.items()}
 

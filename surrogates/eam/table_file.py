@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...oracles.setfl import EamTables, setfl_text
 from ..base import SurrogateError
 from .model import EamModel
-from .tables import EamTables, setfl_text, tabulate, write_text
+from .tables import tabulate, write_text
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from alloysmith.oracles.base import FailureKind, Oracle, OracleError, Request, WarmStart
 from alloysmith.oracles.settings import OracleSettings
+from alloysmith.structures.vacancy_hop import VacancyHop, nearest_neighbours, with_hop
 from alloysmith.tests.oracles.espresso_cases import IS_INSTALLED
 from ase import Atoms
 from ase.build import bulk
@@ -43,7 +44,18 @@ def oracle(settings) -> Iterator[Oracle]:
 
 @pytest.fixture
 def structure(settings) -> Callable[[int], Atoms]:
-    return aluminium if settings.kind == "espresso" else solid_solution
+    return {"espresso": aluminium, "vacancy_migration": hop}.get(settings.kind, solid_solution)
+
+
+def hop(seed: int) -> Atoms:
+    """A neighbour's hop into the vacancy of a random Ta-Nb-Mo crystal."""
+    atoms = bulk("Ta", cubic=True, a=3.27).repeat(3)
+    atoms.numbers[:] = np.random.default_rng(seed).choice([73, 41, 42], len(atoms))
+    return with_hop(atoms, VacancyHop(0, nearest_neighbours(atoms, 0, "bcc")[0]))
+
+
+def elements_of(settings) -> tuple[str, ...]:
+    return {"espresso": ("Al",), "vacancy_migration": ("X", "Ta", "Nb", "Mo")}.get(settings.kind, ("Ni", "Fe", "Cr"))
 
 
 def aluminium(seed: int) -> Atoms:
@@ -59,7 +71,7 @@ def solid_solution(seed: int) -> Atoms:
 
 
 def test_settings_accept_the_elements_and_build_an_oracle(settings, oracle: Oracle) -> None:
-    elements = ("Al",) if settings.kind == "espresso" else ("Ni", "Fe", "Cr")
+    elements = elements_of(settings)
     settings.check(elements)
     assert settings.known_elements() >= set(elements)
     assert isinstance(oracle, Oracle)
@@ -117,6 +129,7 @@ def test_settings_that_change_labels_change_the_fingerprint(settings) -> None:
         "elastic_tensor": {"cell": "full"},
         "espresso": {"ecutwfc_ry": 11.0},
         "pair_model": {"unlike_bond_gpa": 1.0},
+        "vacancy_migration": {"potential": {"kind": "zjw04", "elements": ["Ta", "Mo", "Nb"]}},
     }
     changed = ADAPTER.validate_python({**settings.model_dump(), **changes[settings.kind]})
     assert changed.build().spec.fingerprint != settings.build().spec.fingerprint

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alloysmith.errors import ConfigError
 from alloysmith.oracles.lammps_engine import try_potential
 from alloysmith.oracles.potential_files import wheel_folder
-from alloysmith.oracles.potentials import FilesPotentialSettings, WheelPotentialSettings, named_potentials
+from alloysmith.oracles.potentials import (
+    FilesPotentialSettings,
+    WheelPotentialSettings,
+    Zjw04PotentialSettings,
+    named_potentials,
+)
+from alloysmith.oracles.zjw04 import CUTOFF_ANG, TAPER_ANG, zjw04_tables
+from alloysmith.surrogates.eam.settings import EamSettings
+from alloysmith.surrogates.eam.tables import tabulate
 from pydantic import ValidationError
 
 
@@ -85,9 +94,46 @@ def test_truncated_and_obsolete_files_are_refused_before_lammps_sees_them(tmp_pa
     with pytest.raises(ConfigError, match="truncated"):
         files("eam/alloy", "* * half.eam.alloy Cu Ni", tmp_path).load()
     (tmp_path / "Ni.snapcoeff").write_bytes((wheel_folder() / "Ni_Zuo_JPCA2020.snapcoeff").read_bytes())
-    (tmp_path / "Ni.snapparam").write_text("rcutfac 4.0\ntwojmax 6\ndiagonalstyle 3\n")
-    with pytest.raises(ConfigError, match="delete that line"):
+    (tmp_path / "Ni.snapparam").write_text("rcutfac 4.0\ntwojmax 6\ndiagonalstyle 1\n")
+    with pytest.raises(ConfigError, match="has kept 3 only"):
         files("snap", "* * Ni.snapcoeff Ni.snapparam Ni", tmp_path).load()
+
+
+def test_an_obsolete_keyword_is_left_out_of_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "Ni.snapcoeff").write_bytes((wheel_folder() / "Ni_Zuo_JPCA2020.snapcoeff").read_bytes())
+    clean = (wheel_folder() / "Ni_Zuo_JPCA2020.snapparam").read_text()
+    (tmp_path / "Ni.snapparam").write_text(f"diagonalstyle 3\n{clean}")
+    potential = files("snap", "* * Ni.snapcoeff Ni.snapparam Ni", tmp_path).load()
+    (note,) = potential.notes
+    assert "diagonalstyle" in note
+    try_potential(potential)
+    assert (tmp_path / "Ni.snapparam").read_text() == f"diagonalstyle 3\n{clean}"
+    assert next((tmp_path / "cache").rglob("Ni.snapparam")).read_text() == clean
+
+
+def test_a_table_of_published_parameters_equals_the_trainable_functions() -> None:
+    elements = ("Ta", "Nb", "Mo")
+    tables = zjw04_tables(elements)
+    form = EamSettings(cross="mixing", embedding="piecewise", cutoff_ang=CUTOFF_ANG, taper_ang=TAPER_ANG)
+    shape = {"n_r": tables.pair.shape[1], "n_rho": tables.embedding.shape[1], "rho_max": tables.rho_max}
+    expected = tabulate(form.build(elements), **shape)
+    for name in ("embedding", "density", "pair"):
+        np.testing.assert_allclose(getattr(tables, name), getattr(expected, name), atol=1e-10)
+
+
+def test_a_potential_of_published_parameters_is_ready_for_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    potential = Zjw04PotentialSettings(elements=("Mo", "Ta")).load()
+    try_potential(potential)
+    assert Zjw04PotentialSettings(elements=("Mo", "Ta")).load() == potential
+    assert Zjw04PotentialSettings(elements=("Ta", "Mo")).load().fingerprint != potential.fingerprint
+    with pytest.raises(ConfigError, match="has no Si; it has Cu"):
+        Zjw04PotentialSettings(elements=("Ta", "Si")).load()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match="XDG_CACHE_HOME"):
+        Zjw04PotentialSettings(elements=("Mo", "Ta")).load()
 
 
 def test_snap_and_hybrid_potentials_are_taken() -> None:
