@@ -20,10 +20,13 @@ from torch import Tensor, nn
 
 from ..potentials.frame import Frame
 from ..potentials.graph import Batch, build_graph, collate
-from ..potentials.model import GraphEvaluator, PotentialModel
+from ..potentials.model import GraphEvaluator, LinearRows, PotentialModel
 from .environment import environment, slopes_by_vector
+from .linear_rows import linear_parameters, linear_rows
 from .neighbours import Neighbours, neighbours
 from .networks import ResidualNetwork
+from .principal_start import first_fitting_layer
+from .radial_start import first_embeddings
 from .statistics import statistics
 
 _MAX_FRAMES = 200  # enough for means of descriptors
@@ -43,6 +46,8 @@ class Architecture:
     fitting_time_step: bool
     one_side: bool
     normalize_features: bool
+    radial_start: bool = False
+    principal_start: bool = False
 
 
 class DeepPotModel(PotentialModel):
@@ -133,6 +138,8 @@ class DeepPotModel(PotentialModel):
         self.is_prepared.fill_(True)
         if self._seed is None:
             self._draw(seed)
+        if self.architecture.radial_start:
+            self._start_embeddings(frames, seed)
         if self.architecture.normalize_features:
             self._take_features(frames, seed)
 
@@ -147,7 +154,7 @@ class DeepPotModel(PotentialModel):
     def energies(self, batch: Batch) -> Tensor:
         """Energy of each structure, ``[n_frames]``, eV; differentiable to any order in vectors and parameters."""
         near = neighbours(batch, len(self.elements))
-        edges = self._edges(batch)
+        edges = self.edges(batch)
         per_atom = []
         for a in range(len(self.elements)):
             features = self._normalized(a, self._features(self._moments(a, edges, near)))
@@ -160,25 +167,17 @@ class DeepPotModel(PotentialModel):
         No automatic derivative is taken, so a loss in both needs a single backward pass.
         """
         near = neighbours(batch, len(self.elements))
-        edges = self._edges(batch)
+        edges = self.edges(batch)
         per_atom, by_edge = [], []
         for a in range(len(self.elements)):
-            moments = self._empty_places(a, near)
-            blocks = []
-            for b, rows in self._rows(a, edges, near):
-                flat = self.embedding(a, b).values_and_slopes(rows[..., :1].reshape(-1, 1))
-                values, slopes = (x.reshape(*rows.shape[:2], x.shape[1]) for x in flat)
-                moments = moments + torch.bmm(rows.mT, values)
-                blocks.append((rows, values, slopes))
-            scale = 1.0 / self.n_neighbours.sum()
-            energies, by_moments = self.energies_and_moment_slopes(a, moments * scale)
+            moments, blocks = self.moments_and_blocks(a, edges, near)
+            energies, by_moments = self.energies_and_moment_slopes(a, moments)
             per_atom.append(energies)
-            by_moments = by_moments * scale
-            deviations = self._deviations(a)
+            by_moments = by_moments / self.n_neighbours.sum()
             for rows, values, slopes in blocks:
                 by_rows = torch.bmm(values, by_moments.mT)
                 by_s = (torch.bmm(slopes, by_moments.mT) * rows).sum(-1, keepdim=True)
-                by_rows = torch.cat([by_rows[..., :1] + by_s, by_rows[..., 1:]], -1) / deviations
+                by_rows = torch.cat([by_rows[..., :1] + by_s, by_rows[..., 1:]], -1) / self.row_deviations(a)
                 by_edge.append(by_rows.reshape(-1, 4))
         total = torch.zeros_like(batch.volumes).index_add(0, near.frames, torch.cat(per_atom))
         of_edges = torch.cat(by_edge).index_select(0, near.slots)
@@ -194,7 +193,40 @@ class DeepPotModel(PotentialModel):
         by_moments = self._back_from_features(moments, by_features / self.feature_deviations[species])
         return energies + self.energies_ev[species], by_moments
 
-    def _edges(self, batch: Batch) -> Tensor:
+    def linear_parameters(self) -> tuple[str, ...]:
+        """See :meth:`~alloysmith.surrogates.potentials.model.PotentialModel.linear_parameters`."""
+        return linear_parameters(len(self.elements))
+
+    def linear_rows(self, batch: Batch) -> LinearRows:
+        """See :meth:`~alloysmith.surrogates.potentials.model.PotentialModel.linear_rows`."""
+        return linear_rows(self, batch)
+
+    def hidden_and_moment_slopes(self, species: int, moments: Tensor) -> tuple[Tensor, Tensor]:
+        """Last hidden layer ``[n, n_hidden]`` of atoms of a species, and its derivatives by the moments before their
+        division by the room for neighbours, ``[n, n_hidden, 4, n_outputs]``."""
+        hidden, by_features = self.fitting(species).hidden_and_jacobian(
+            self._normalized(species, self._features(moments))
+        )
+        n_hidden = hidden.shape[1]
+        flat = (by_features / self.feature_deviations[species]).flatten(0, 1)
+        by_moments = self._back_from_features(moments.repeat_interleave(n_hidden, 0), flat)
+        return hidden, by_moments.unflatten(0, (-1, n_hidden)) / self.n_neighbours.sum()
+
+    def moments_and_blocks(
+        self, centre: int, edges: Tensor, near: Neighbours
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+        """Moments T of atoms of a species, ``[n_a, 4, n_outputs]``, and for the neighbours of each species their
+        normalized rows ``[n_a, n_neighbours, 4]``, embeddings and derivatives of these ``[.., n_outputs]``."""
+        moments = self._empty_places(centre, near)
+        blocks = []
+        for b, rows in self._rows(centre, edges, near):
+            flat = self.embedding(centre, b).values_and_slopes(rows[..., :1].reshape(-1, 1))
+            values, slopes = (x.reshape(*rows.shape[:2], x.shape[1]) for x in flat)
+            moments = moments + torch.bmm(rows.mT, values)
+            blocks.append((rows, values, slopes))
+        return moments / self.n_neighbours.sum(), blocks
+
+    def edges(self, batch: Batch) -> Tensor:
         """Rows of the environment matrix of each edge of :class:`~.neighbours.Neighbours`, ``[2 n_pairs + 1, 4]``."""
         rows = environment(batch.vectors, self.architecture.switch_ang, self.cutoff_ang)
         return torch.cat([rows, torch.cat([rows[:, :1], -rows[:, 1:]], 1), rows.new_zeros(1, 4)])
@@ -203,12 +235,13 @@ class DeepPotModel(PotentialModel):
         """Normalized rows of the neighbours of each species, ``[n_a, n_neighbours, 4]``; empty places are as at the
         cutoff, where a neighbour leaves."""
         mean = torch.nn.functional.pad(self.means[centre : centre + 1], (0, 3))
-        deviations = self._deviations(centre)
+        deviations = self.row_deviations(centre)
         for b, chosen in enumerate(near.edges[centre]):
             rows = edges.index_select(0, chosen.reshape(-1))
             yield b, ((rows - mean) / deviations).reshape(*chosen.shape, 4)
 
-    def _deviations(self, centre: int) -> Tensor:
+    def row_deviations(self, centre: int) -> Tensor:
+        """Deviations ``[4]`` by which the rows of the environment matrix are divided."""
         radial, angular = self.deviations[centre].unbind()
         return torch.stack([radial, angular, angular, angular])
 
@@ -243,7 +276,7 @@ class DeepPotModel(PotentialModel):
             batch = collate([build_graph(frames[k].atoms, self.elements, self.cutoff_ang)], dtype=self.means.dtype)
             near = neighbours(batch, len(self.elements))
             with torch.no_grad():
-                edges = self._edges(batch)
+                edges = self.edges(batch)
                 for a, found in enumerate(rows):
                     found.append(self._features(self._moments(a, edges, near)))
         for a, found in enumerate(rows):
@@ -253,6 +286,27 @@ class DeepPotModel(PotentialModel):
                 floor = _FLAT * max(float(deviations.max()), float(means.abs().max()), 1e-10)
                 self.feature_means[a] = means
                 self.feature_deviations[a] = deviations.clamp_min(floor)
+                if self.architecture.principal_start:
+                    scales = self.feature_means[a], self.feature_deviations[a]
+                    generator = torch.Generator().manual_seed((self._seed or seed) + a)
+                    first_fitting_layer(self.fitting(a), features, *scales, generator)
+
+    def _start_embeddings(self, frames: Sequence[Frame], seed: int) -> None:
+        """Radial functions and contrasts; all species get the same normalization of rows."""
+        self.means.copy_(self.means.mean().expand_as(self.means))
+        self.deviations.copy_(self.deviations.mean(0).expand_as(self.deviations))
+        n = len(self.elements)
+        first_embeddings(
+            [[self.embedding(a, b) for b in range(n)] for a in range(n)],
+            self.elements,
+            frames,
+            inner_ang=self.architecture.switch_ang,
+            cutoff_ang=self.cutoff_ang,
+            mean=float(self.means[0]),
+            deviation=float(self.deviations[0, 0]),
+            n_common=self.architecture.axis_neurons,
+            seed=seed,
+        )
 
     def _back_from_features(self, moments: Tensor, by_features: Tensor) -> Tensor:
         """Derivatives by the moments from those by the descriptors."""

@@ -120,6 +120,23 @@ class ResidualNetwork(nn.Module):
             slope = inner
         return output, slope
 
+    def hidden_and_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Last hidden layer ``[n, last width]`` and its derivatives by the input, ``[n, last width, n_inputs]``."""
+        n_inputs = x.shape[1]
+        jacobian: Tensor | None = None
+        for k, weight in enumerate(self.weights):
+            bent = torch.tanh(torch.addmm(self.biases[k], x, weight))
+            steep = self._scaled(1.0 - bent * bent, k)
+            inner = weight.T if jacobian is None else weight.T @ jacobian
+            before = torch.eye(n_inputs, dtype=x.dtype, device=x.device) if jacobian is None else jacobian
+            n_in, n_out = weight.shape
+            jacobian = steep[:, :, None] * inner
+            if n_out in (n_in, 2 * n_in):
+                jacobian = jacobian + torch.cat([before] * (n_out // n_in), -2)
+            x = _with_shortcut(self._scaled(bent, k), x)
+        assert jacobian is not None
+        return x, jacobian
+
     def _scaled(self, x: Tensor, k: int) -> Tensor:
         return x * self.time_steps[str(k)] if str(k) in self.time_steps else x
 

@@ -29,14 +29,34 @@ class DescriptorSettings(Settings):
     """Trained time steps in the embedding networks."""
     type_one_side: bool = False
     """One embedding network for each species of neighbours, instead of one for each pair of species."""
+    start: Literal["random", "radial"] = "random"
+    """First embedding networks: drawn as DeePMD-kit does, or made from the distances and species of the data: radial
+    functions that are the same for all pairs of species (`axis_neuron` columns), and contrasts between species (the
+    other columns). For `least_squares`; takes two widths, the second neither that of the first nor twice that."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> DescriptorSettings:
+        if self.start == "radial":
+            self._can_start_radial()
         if min(self.neuron) < 1:
             raise ValueError(f"neuron must be positive widths, got {self.neuron}")
         if self.axis_neuron > self.neuron[-1]:
             raise ValueError(f"axis_neuron must be at most the last width {self.neuron[-1]}, got {self.axis_neuron}")
         return self
+
+    def _can_start_radial(self) -> None:
+        if self.type_one_side:
+            raise ValueError("start: radial takes the species of both atoms; leave type_one_side out")
+        if len(self.neuron) != 2 or self.neuron[1] in (self.neuron[0], 2 * self.neuron[0]):
+            raise ValueError(
+                f"start: radial takes two widths without a shortcut between them, such as [16, 18], got "
+                f"{list(self.neuron)}"
+            )
+        if self.axis_neuron > self.neuron[0]:
+            raise ValueError(
+                f"start: radial makes axis_neuron = {self.axis_neuron} functions of the first layer, which must be as "
+                f"wide, got {self.neuron[0]}"
+            )
 
 
 class FittingSettings(Settings):
@@ -49,9 +69,14 @@ class FittingSettings(Settings):
     normalize_features: bool = True
     """Descriptors enter with mean 0 and deviation 1, as they are over training data before the first step. DeePMD-kit
     has no such thing and learns more slowly; a model exported to it has it in its first layer."""
+    start: Literal["random", "principal"] = "random"
+    """First weights of the first layer: drawn as DeePMD-kit does, or random combinations of the principal components
+    of the descriptors, which lets `least_squares` use more of them."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> FittingSettings:
+        if self.start == "principal" and not self.normalize_features:
+            raise ValueError("start: principal is along normalized descriptors; set normalize_features: true")
         if min(self.neuron) < 1:
             raise ValueError(f"neuron must be positive widths, got {self.neuron}")
         return self
@@ -96,6 +121,8 @@ class DeepPotSettings(Settings):
             fitting_time_step=self.fitting_net.resnet_dt,
             normalize_features=self.fitting_net.normalize_features,
             one_side=self.descriptor.type_one_side,
+            radial_start=self.descriptor.start == "radial",
+            principal_start=self.fitting_net.start == "principal",
         )
         form = self.model_dump(mode="json")
         return DeepPotModel(symbols, self.cutoff_ang, architecture, seed=self.seed, settings=form)

@@ -32,6 +32,21 @@ class ModelOutput:
     virials: Tensor
 
 
+@dataclass(frozen=True)
+class LinearRows:
+    """Energies and their slopes as linear maps of some of the parameters.
+
+    Attributes:
+        columns: int64 ``[n]``, which of these parameters the maps take; all others add nothing.
+        energies: ``[n_frames, n]``.
+        slopes: ``[n_pairs, 3, n]``, derivatives of the energies by the pair vectors.
+    """
+
+    columns: Tensor
+    energies: Tensor
+    slopes: Tensor
+
+
 class GraphEvaluator(Protocol):
     """A faster way to evaluate a model whose parameters do not change."""
 
@@ -39,6 +54,24 @@ class GraphEvaluator(Protocol):
         """Energy (eV), forces ``[n_atoms, 3]`` (eV/Å) and virial ``[3, 3]`` (eV); ``None`` for a graph beyond its
         range, which the model evaluates itself."""
         ...
+
+
+@dataclass(frozen=True)
+class OutputSlopes:
+    """Derivatives of what a model computes for one structure by some of its parameters.
+
+    Attributes:
+        columns: int64 ``[n]``, the parameters, counted through all of :meth:`~torch.nn.Module.parameters`; the
+            structure does not depend on others.
+        energy: ``[n]``, eV.
+        forces: ``[3 n_atoms, n]``, eV/Å.
+        virial: ``[9, n]``, eV, or ``[0, n]`` where it was not wanted.
+    """
+
+    columns: Tensor
+    energy: Tensor
+    forces: Tensor
+    virial: Tensor
 
 
 class PotentialModel(nn.Module, ABC):
@@ -70,6 +103,19 @@ class PotentialModel(nn.Module, ABC):
         reference energies.
         """
 
+    def linear_parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that energies are linear in, in the order of :attr:`LinearRows.columns`; none for
+        most models."""
+        return ()
+
+    def linear_rows(self, batch: Batch) -> LinearRows:
+        """The linear maps of :meth:`linear_parameters`, at the present values of all others.
+
+        Raises:
+            NotImplementedError: there are no such parameters.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no parameters that its energies are linear in")
+
     def evaluator(self) -> GraphEvaluator | None:
         """A faster way to evaluate the model as it is now, if there is one for its device and precision."""
         return None
@@ -97,6 +143,13 @@ class PotentialModel(nn.Module, ABC):
             energies = self.energies(batch.with_vectors(vectors))
             (slopes,) = torch.autograd.grad(energies.sum(), vectors, create_graph=is_training)
         return (energies, slopes) if is_training else (energies.detach(), slopes)
+
+    def output_slopes(self, batch: Batch, *, with_virials: bool) -> Iterator[OutputSlopes] | None:
+        """Derivatives for each structure of a batch by the present parameters; ``None`` from a model without them.
+
+        A model that knows them in closed form overrides this, which makes Gauss-Newton steps many times cheaper.
+        """
+        return None
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Energies, forces and virials of a batch."""

@@ -6,7 +6,7 @@ Sums over the data are accumulated batch by batch, so memory is bounded by the l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from ..base import SurrogateError
 from .constraint import Constraint
 from .graph import Batch
 from .loss import LabelledBatch, RmseLossSettings, SquaredLossSettings, sums_of_squares
-from .model import ModelOutput, PotentialModel
+from .model import ModelOutput, OutputSlopes, PotentialModel
 
 Weights3 = tuple[float, float, float]
 """A number for each of (energy, force, virial)."""
@@ -75,6 +75,7 @@ class Objective:
         if len(set(names)) < len(names):
             raise SurrogateError(f"constraints must have different names, got {', '.join(sorted(names))}")
         self._lower, self._upper = _bounds(model, self._named)
+        self._place = _places(model)
 
     @property
     def n_parameters(self) -> int:
@@ -90,6 +91,21 @@ class Objective:
         with torch.no_grad():
             for tensor, values in zip(self._parameters, self._split(flat), strict=True):
                 tensor.copy_(values)
+
+    def places(self, names: Sequence[str]) -> Tensor:
+        """Where trainable parameters lie in the flat vector, int64.
+
+        Raises:
+            SurrogateError: one of these is not trained.
+        """
+        starts, n = {}, 0
+        for name, tensor in self._named.items():
+            starts[name] = torch.arange(n, n + tensor.numel(), device=tensor.device)
+            n += tensor.numel()
+        fixed = sorted(set(names) - set(starts))
+        if fixed:
+            raise SurrogateError(f"{', '.join(fixed)} must be free to be solved for")
+        return torch.cat([starts[name] for name in names])
 
     def within_bounds(self, flat: Tensor) -> Tensor:
         """The nearest parameters that the model allows (``parameter_bounds``, if it has any)."""
@@ -175,6 +191,75 @@ class Objective:
             if with_curvature:
                 matrix += self._constraint_curvature(constraint, losses[constraint.name], slopes)
         return losses, gradient, matrix
+
+    def normal_equations(
+        self, parts: Collection[LabelledBatch], prefactors: Weights3
+    ) -> tuple[Value, Tensor, Tensor] | None:
+        """The loss of the data, its gradient, and its Gauss-Newton matrix from all parts, in one pass.
+
+        ``None`` from a model that has no derivatives by its parameters in closed form.
+        """
+        n = self.n_parameters
+        squares, slopes = self.parameters().new_zeros(3, n, n), self.parameters().new_zeros(3, n)
+        totals, counts = self.parameters().new_zeros(3), [0, 0, 0]
+        wanted = [k for k in range(3) if prefactors[k] > 0.0]
+        for part in parts:
+            with torch.no_grad():
+                rows_of_frames = self.model.output_slopes(part.batch, with_virials=2 in wanted)
+                if rows_of_frames is None:
+                    return None
+                residuals = self.settings.residuals(self.model(part.batch), part)
+                totals += torch.stack(sums_of_squares(residuals))
+                for k, count in enumerate(part.labels.counts):
+                    counts[k] += count
+                for columns, terms in self._weighted(rows_of_frames, part, residuals):
+                    for k in wanted:
+                        jacobian, residual = terms[k]
+                        slopes[k, columns] += residual @ jacobian
+                        squares[k][columns[:, None], columns] += jacobian.T @ jacobian
+        means = _divided((totals[0], totals[1], totals[2]), (counts[0], counts[1], counts[2]))
+        factors = [
+            2.0 * slope / max(count, 1)
+            for slope, count in zip(self.settings.slopes(_floats(means), prefactors), counts, strict=True)
+        ]
+        data = float(self.settings.total(means, prefactors))
+        weights = torch.tensor(factors, dtype=squares.dtype, device=squares.device)
+        return (
+            Value(data, data, _roots(means), {}),
+            weights @ slopes,
+            (weights[:, None, None] * squares).sum(0),
+        )
+
+    def _weighted(
+        self, rows_of_frames: Iterable[OutputSlopes], part: LabelledBatch, residuals: tuple[Tensor, Tensor, Tensor]
+    ) -> Iterator[tuple[Tensor, list[tuple[Tensor, Tensor]]]]:
+        """For each frame the parameters, and (rows ``[k, n]``, residuals ``[k]``) of energy, forces and virials."""
+        labels = part.labels
+        per_size, per_frame = self.settings.scales(part)
+        forces = part.batch.vectors.new_zeros(len(part.batch.types), 3)
+        virials = part.batch.vectors.new_zeros(part.batch.n_frames, 9)
+        has_forces, has_virial = (torch.zeros(len(x), dtype=torch.bool, device=x.device) for x in (forces, virials))
+        atoms = slice(None) if labels.atoms_with_forces is None else labels.atoms_with_forces
+        frames = slice(None) if labels.frames_with_virial is None else labels.frames_with_virial
+        forces[atoms], virials[frames] = residuals[1].reshape(-1, 3), residuals[2].reshape(-1, 9)
+        has_forces[atoms], has_virial[frames] = True, True
+        first = 0
+        for k, rows in enumerate(rows_of_frames):
+            atoms_of_frame = slice(first, first + len(rows.forces) // 3)
+            first = atoms_of_frame.stop
+            columns = self._place[rows.columns]
+            energy, force, virial = rows.energy[None], rows.forces, rows.virial
+            free = columns >= 0
+            if not bool(free.all()):
+                columns, energy, force, virial = (r[..., free] for r in (columns, energy, force, virial))
+            yield (
+                columns,
+                [
+                    (energy * per_size[k], residuals[0][k : k + 1]),
+                    (force * per_frame[k] * has_forces[first - 1], forces[atoms_of_frame].reshape(-1)),
+                    (virial * per_size[k] * has_virial[k], virials[k]),
+                ],
+            )
 
     def curvature(
         self,
@@ -352,6 +437,16 @@ def _bounds(model: PotentialModel, named: Mapping[str, Tensor]) -> tuple[Tensor 
         ]
         sides.append(torch.cat(values))
     return sides[0], sides[1]
+
+
+def _places(model: PotentialModel) -> Tensor:
+    """Place of each parameter among the trainable ones, int64; -1 for the others."""
+    n, places = 0, []
+    for tensor in model.parameters():
+        shape = tensor.numel() if tensor.requires_grad else 0
+        places.append(torch.arange(n, n + shape) if shape else torch.full((tensor.numel(),), -1))
+        n += shape
+    return torch.cat(places).to(tensor.device)
 
 
 def _divided(sums: Means, counts: Counts) -> Means:

@@ -84,5 +84,23 @@ class GaussNewtonSettings(Settings):
         return True
 
 
-OptimizerSettings = Annotated[AdamSettings | LbfgsSettings | GaussNewtonSettings, Field(discriminator="kind")]
+class LeastSquaresSettings(Settings):
+    """The parameters that energies are linear in, in closed form, all others as they are: for deep potentials the last
+    layers of the fitting networks. One step, for models whose start says what neighbours do (`start: radial`,
+    `start: principal`)."""
+
+    kind: Literal["least_squares"] = "least_squares"
+    ridge: float = Field(default=1e-6, ge=0.0)
+    """Penalty of the squares of these parameters, relative to the curvature of the loss. Larger ones fit the data less
+    well and go less wild beyond it."""
+
+    @property
+    def is_full_batch(self) -> bool:
+        """Whether a step takes all frames."""
+        return True
+
+
+OptimizerSettings = Annotated[
+    AdamSettings | LbfgsSettings | GaussNewtonSettings | LeastSquaresSettings, Field(discriminator="kind")
+]
 """How the loss is minimized, by ``kind``."""

@@ -29,10 +29,11 @@ from .ema import MovingAverage
 from .error_table import ErrorTally
 from .frame import Frame
 from .gauss_newton import GaussNewton
+from .least_squares import LeastSquares
 from .loss import LabelledBatch
 from .model import PotentialModel
 from .objective import Objective, Value
-from .optimizer_settings import AdamSettings, LbfgsSettings
+from .optimizer_settings import AdamSettings, LbfgsSettings, LeastSquaresSettings
 from .optimizers import Adam, Lbfgs, Optimizer, Step
 from .schedules import PlateauScheduleSettings
 from .training_inputs import hashes_of_inputs
@@ -411,6 +412,8 @@ class _Run:
             return Adam(self.objective, self.choice)
         if isinstance(self.choice, LbfgsSettings):
             return Lbfgs(self.objective, self.choice)
+        if isinstance(self.choice, LeastSquaresSettings):
+            return LeastSquares(self.objective, self.choice, self.data, max_pairs=self.settings.max_pairs)
         return GaussNewton(
             self.objective,
             self.choice,

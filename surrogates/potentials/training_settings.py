@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from ...errors import ConfigError
 from ...structures.settings import Settings
 from .loss import LossSettings, RmseLossSettings
-from .optimizer_settings import AdamSettings, GaussNewtonSettings, LbfgsSettings, OptimizerSettings
+from .optimizer_settings import AdamSettings, GaussNewtonSettings, OptimizerSettings
 from .schedules import ConstantScheduleSettings, ScheduleSettings
 
 _FEW_PARAMETERS = 300  # up to here the Gauss-Newton matrix is cheap
@@ -73,7 +73,7 @@ class TrainingSettings(Settings):
             )
         return self
 
-    def chosen_optimizer(self, n_parameters: int) -> AdamSettings | LbfgsSettings | GaussNewtonSettings:
+    def chosen_optimizer(self, n_parameters: int) -> OptimizerSettings:
         """The optimizer for a model."""
         if self.optimizer is not None:
             return self.optimizer
