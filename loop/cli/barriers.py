@@ -41,7 +41,8 @@ def fit(config_path: Path, data: Sequence[Path], model: Path, overrides: Sequenc
         row, reason = next(iter(dropped.items()))
         notes().print(f"warning: {name}: {len(dropped)} bad rows left out; row {row}: {reason}", markup=False)
     save_state(fitted.model.state(), model)
-    checkpoint.unlink(missing_ok=True)
+    for path in checkpoint.parent.glob(f"{checkpoint.name}.*"):
+        path.unlink()
     console = output()
     table = {f"{name} hops": figures for name, figures in fitted.errors.items()}
     table |= {f"{fitted.judged_on}: {name} moves": figures for name, figures in fitted.by_species.items()}

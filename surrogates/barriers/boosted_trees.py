@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from sklearn.ensemble import HistGradientBoostingRegressor
 
 from ...structures.settings import Settings
 from ..base import Report, SurrogateError, SurrogateState
@@ -54,18 +53,10 @@ class BoostedTreesSettings(Settings):
         """See :class:`~.base.BarrierTrainer`."""
         phase = phase_of(train)
         spec = BarrierSpec(self.kind, phase, elements, len(train))
-        learner = HistGradientBoostingRegressor(
-            max_iter=self.max_trees,
-            learning_rate=self.learning_rate,
-            max_leaf_nodes=self.max_leaves,
-            min_samples_leaf=self.min_leaf_hops,
-            l2_regularization=self.l2,
-            early_stopping=False,
-            random_state=seed % 2**32,
-        )
         features, judged = (_features(self, spec, hops) for hops in (train, validation))
-        learner.fit(features, train.barriers_ev)
-        grown = _plain(learner)
+        from .tree_growing import grow
+
+        grown = grow(self, features, train.barriers_ev, seed=seed)
         errors = np.abs(grown.stages(judged) - validation.barriers_ev[:, None]).mean(axis=0)
         kept = grown.first(int(errors.argmin()))
         residual = kept.values(judged) - validation.barriers_ev
@@ -178,26 +169,3 @@ def _features(settings: BoostedTreesSettings, spec: BarrierSpec, hops: Hops) -> 
     lattice = hop_lattice(spec.phase, settings.n_shells)
     found = occupations(hops, lattice, spec.elements)
     return site_features(settings.features, found, lattice, len(spec.elements))
-
-
-def _plain(learner: Any) -> Trees:
-    """The trees of scikit-learn's learner, whose own file format is pickle."""
-    tables = [stage[0].nodes for stage in learner._predictors]
-    roots = np.cumsum([0, *(len(nodes) for nodes in tables)])[:-1]
-
-    def children(side: str) -> np.ndarray:
-        parts = []
-        for nodes, root in zip(tables, roots, strict=True):
-            parts.append(np.where(nodes["is_leaf"].astype(bool), np.arange(len(nodes)), nodes[side]) + root)
-        return np.concatenate(parts).astype(np.int32)
-
-    return Trees(
-        start_ev=float(np.ravel(learner._baseline_prediction)[0]),
-        roots=roots.astype(np.int32),
-        feature=np.concatenate([t["feature_idx"] for t in tables]).astype(np.int32),
-        left=children("left"),
-        right=children("right"),
-        threshold=np.concatenate([t["num_threshold"] for t in tables]).astype(float),
-        leaf_ev=np.concatenate([t["value"] for t in tables]).astype(float),
-        depth=max(int(t["depth"].max()) for t in tables),
-    )

@@ -52,11 +52,16 @@ class HopLattice:
         return np.unique(_cube_rotations() @ self.hop, axis=0)
 
     @cached_property
-    def images(self) -> np.ndarray:
-        """int64 ``[n_directions, n_sites, 3]``: the sites turned so that the hop goes along each direction."""
+    def turns(self) -> np.ndarray:
+        """int64 ``[n_directions, 3, 3]``: a rotation (or reflection) that takes the hop to each direction."""
         turned = _cube_rotations() @ self.hop
         first = [np.flatnonzero((turned == direction).all(axis=1))[0] for direction in self.directions]
-        return self.sites @ np.swapaxes(_cube_rotations()[first], 1, 2)
+        return _cube_rotations()[first]
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """int64 ``[n_directions, n_sites, 3]``: the sites turned so that the hop goes along each direction."""
+        return self.sites @ np.swapaxes(self.turns, 1, 2)
 
     @cached_property
     def operations(self) -> np.ndarray:

@@ -34,7 +34,7 @@ class RidgeSettings(Settings):
     """Neighbour shells about the vacancy and about the moving atom. BCC: 8, 14, 26, 50, 58, 64, 88, 112 atoms; FCC: 12,
     18, 42, 54, 78, 86, 134, 140."""
     per_moving_species: bool = True
-    """A slope for each moving species, or one for all."""
+    """Slopes for each moving species (of counts or sites; those of pairs are common), or one for all."""
 
     def fit(
         self,
@@ -112,11 +112,14 @@ class Ridge:
 def _columns(settings: RidgeSettings, spec: BarrierSpec, found: Occupations) -> np.ndarray:
     """The columns that the weights multiply, ``[n_hops, n_features + 1]``."""
     lattice = hop_lattice(spec.phase, settings.n_shells)
-    features = site_features(settings.features, found, lattice, len(spec.elements)).astype(float)
-    moving, rest = features[:, : len(spec.elements)], features[:, len(spec.elements) :]
+    n_elements = len(spec.elements)
+    features = site_features(settings.features, found, lattice, n_elements).astype(float)
+    moving, rest = features[:, :n_elements], features[:, n_elements:]
     parts = [moving, rest]
     if settings.per_moving_species:
-        parts += [rest * moving[:, [k]] for k in range(len(spec.elements))]
+        if settings.features == "pairs":  # too many for slopes of their own
+            rest = rest[:, : n_elements * (int(lattice.orbits.max()) + 1)]
+        parts += [rest * moving[:, [k]] for k in range(n_elements)]
     return np.concatenate([*parts, np.ones((len(rest), 1))], axis=1)
 
 

@@ -5,20 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from ..base import SurrogateError, SurrogateState
-from . import boosted_trees, ridge
+from . import boosted_trees, network_model, ridge
 from .base import BarrierModel
 from .boosted_trees import BoostedTrees, BoostedTreesSettings
+from .cnn import CnnSettings
+from .dense_network import DenseNetworkSettings
+from .lattice_network import LatticeNetworkSettings
+from .network_model import NetworkModel, network_from_state
 from .ridge import Ridge, RidgeSettings
 
-BarrierSettings = Annotated[RidgeSettings | BoostedTreesSettings, Field(discriminator="kind")]
+NetworkKinds = Annotated[CnnSettings | DenseNetworkSettings | LatticeNetworkSettings, Field(discriminator="kind")]
+"""Settings of networks."""
+
+BarrierSettings = Annotated[
+    RidgeSettings | BoostedTreesSettings | CnnSettings | DenseNetworkSettings | LatticeNetworkSettings,
+    Field(discriminator="kind"),
+]
 """Settings of a barrier model."""
+
+
+def _read_network(state: SurrogateState) -> NetworkModel:
+    return network_from_state(state, TypeAdapter(NetworkKinds).validate_python)
+
 
 _READERS: dict[str, Callable[[SurrogateState], BarrierModel]] = {
     ridge.KIND: Ridge.from_state,
     boosted_trees.KIND: BoostedTrees.from_state,
+    network_model.KIND: _read_network,
 }
 
 

@@ -1,6 +1,6 @@
 """Numbers that describe the species on the sites about hops: one-hot sites, counts, counts of pairs.
 
-One-hot sites are the description of Fan, Xing and Cao's baselines (arXiv:2203.06503, "length scale of local
+One-hot sites are the description of Fan, Xing and Cao's baselines (2022, "length scale of local
 configurations"). Counts take the symmetry of the hop out: sites that a rotation about the hop carries into each
 other count together.
 """
@@ -31,14 +31,16 @@ def site_features(kind: FeatureKind, found: Occupations, lattice: HopLattice, n_
 
 def _one_hot(sites: np.ndarray, lattice: HopLattice, n_elements: int) -> np.ndarray:
     """``[n_hops, n_sites × n_elements]``."""
-    return (sites[:, :, None] == np.arange(n_elements)).reshape(len(sites), -1).astype(np.float32)
+    return (
+        (sites[:, :, None] == np.arange(n_elements)).reshape(len(sites), sites.shape[1] * n_elements).astype(np.float32)
+    )
 
 
 def _counts(sites: np.ndarray, lattice: HopLattice, n_elements: int) -> np.ndarray:
     """``[n_hops, n_orbits × n_elements]``."""
     members = np.eye(lattice.orbits.max() + 1, dtype=np.float32)[lattice.orbits]
     parts = [(sites == element).astype(np.float32) @ members for element in range(n_elements)]
-    return np.stack(parts, axis=2).reshape(len(sites), -1)
+    return np.stack(parts, axis=2).reshape(len(sites), members.shape[1] * n_elements)
 
 
 def _counts_and_pairs(sites: np.ndarray, lattice: HopLattice, n_elements: int) -> np.ndarray:

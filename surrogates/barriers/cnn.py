@@ -1,0 +1,139 @@
+"""The convolutional network on spatial density maps of Fan, Xing and Cao (2022), Fig. 1e."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ...structures.settings import Settings
+from ..base import Report
+from .base import BarrierSpec
+from .density_maps import (
+    DensityMapSettings,
+    Environments,
+    MapGrid,
+    density_maps,
+    density_maps_on,
+    environments,
+    map_grid,
+)
+from .hops import Hops
+from .network_model import NetworkModel, fit_networks
+from .network_training import NetworkTrainingSettings
+from .ridge import RidgeSettings
+
+_N_STAGES = 4  # of layers, with a pooling between each two
+
+
+class CnnSettings(Settings):
+    """A three-dimensional convolutional network on pictures of the neighbourhood."""
+
+    kind: Literal["cnn"] = "cnn"
+    maps: DensityMapSettings = DensityMapSettings()
+    """The pictures."""
+    layers_per_stage: int = Field(default=1, ge=1, le=8)
+    """Convolutions in each of the four stages, n of the paper's 4n layers; max-pooling stands between the stages."""
+    filters: int = Field(default=60, ge=1)
+    """Filters of 3 × 3 × 3 voxels in each convolution."""
+    n_members: int = Field(default=1, ge=1)
+    """Networks in the ensemble, trained from different starts; their disagreement tells the error to expect."""
+    base: RidgeSettings | None = None
+    """A linear model whose errors the networks learn; none in the paper."""
+    training: NetworkTrainingSettings = NetworkTrainingSettings()
+    """Optimizer, schedule, limits."""
+
+    def fit(
+        self,
+        train: Hops,
+        validation: Hops,
+        *,
+        elements: tuple[str, ...],
+        seed: int,
+        report: Report | None = None,
+        checkpoint_path: Path | None = None,
+    ) -> NetworkModel:
+        """See :class:`~.base.BarrierTrainer`."""
+        return fit_networks(
+            self,
+            train,
+            validation,
+            elements=elements,
+            seed=seed,
+            report=report,
+            checkpoint_path=checkpoint_path,
+        )
+
+    def facts(self, hops: Hops) -> dict[str, Any]:
+        """The voxels, which depend on the crystals."""
+        grid = map_grid(self.maps, hops)
+        return {"n_voxels": grid.n_voxels, "half_ang": float(grid.half_ang)}
+
+    def network(self, spec: BarrierSpec) -> nn.Module:
+        """See :class:`~.network_model.NetworkSettings`."""
+        return BarrierCnn(len(spec.elements), self.maps.n_voxels, self.layers_per_stage, self.filters)
+
+    def inputs(self, hops: Hops, spec: BarrierSpec) -> MapInputs:
+        """See :class:`~.network_model.NetworkSettings`."""
+        found = environments(hops, spec.phase, self.maps, spec.elements)
+        return MapInputs(found, MapGrid(spec.facts["n_voxels"], spec.facts["half_ang"]), len(spec.elements))
+
+
+class BarrierCnn(nn.Module):
+    """Convolutions with batch normalization and ReLU, three poolings, and one linear output.
+
+    Args:
+        n_species: channels of the pictures.
+        n_voxels: along an edge, a multiple of 8.
+    """
+
+    def __init__(self, n_species: int, n_voxels: int, layers_per_stage: int, filters: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        n_channels = n_species
+        for stage in range(_N_STAGES):
+            for _ in range(layers_per_stage):
+                # the normalization has a constant of its own
+                layers += [nn.Conv3d(n_channels, filters, 3, padding=1, bias=False), nn.BatchNorm3d(filters), nn.ReLU()]
+                n_channels = filters
+            if stage < _N_STAGES - 1:
+                layers.append(nn.MaxPool3d(2))
+        self.stages = nn.Sequential(*layers)
+        self.output = nn.Linear(filters * (n_voxels // 8) ** 3, 1)
+        for module in self.stages:
+            if isinstance(module, nn.Conv3d):  # half the time on a CPU
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Outputs ``[n]`` for pictures ``[n, n_species, n_voxels, n_voxels, n_voxels]``."""
+        states = self.stages(maps.contiguous(memory_format=torch.channels_last_3d))
+        output: Tensor = self.output(states.flatten(1))
+        return output[:, 0]
+
+
+class MapInputs:
+    """Pictures of hops, drawn batch by batch when they are asked for.
+
+    On the CPU each call draws into the same memory, so a batch is to be used before the next is asked for.
+    """
+
+    def __init__(self, found: Environments, grid: MapGrid, n_species: int) -> None:
+        self._found, self._grid, self._n_species = found, grid, n_species
+        self._memory = np.zeros((0, n_species, *(grid.n_voxels,) * 3), dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def batch(self, index: np.ndarray, device: torch.device, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
+        """Pictures ``[n, n_species, n_voxels, n_voxels, n_voxels]``, turned at random about the hop with ``rng``."""
+        angles = np.zeros(len(index)) if rng is None else rng.uniform(0.0, 2.0 * np.pi, len(index))
+        found = self._found.take(index)
+        if device.type != "cpu":
+            return (density_maps_on(device, found, self._grid, self._n_species, angles),)
+        if len(self._memory) < len(index):
+            self._memory = np.zeros((len(index), *self._memory.shape[1:]), dtype=np.float32)
+        return (torch.from_numpy(density_maps(found, self._grid, self._n_species, angles, out=self._memory)),)
