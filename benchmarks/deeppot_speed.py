@@ -281,6 +281,7 @@ def dynamics(names: Sequence[str], python: Path, repeats: int, folder: Path) -> 
         potential = load_potential(folder / f"{name}.safetensors")
         if not isinstance(potential, TorchPotential) or not isinstance(potential.model, DeepPotModel):
             raise TypeError(f"{name} is no deep potential")
+        potential.evaluate([alloy(4)])  # compiles what the disk keeps for the runs below
         export(potential.model, name, python, folder)
         script = deepmd_input(name, folder, 1, 1, "float64")
         (folder / "input.json").write_text(json.dumps(script))

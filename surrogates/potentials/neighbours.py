@@ -34,8 +34,9 @@ class NeighbourCache:
         self._search = NeighborList(cutoff=self._reach, full_list=False, sorted=False)
         self._scaled = np.zeros((0, 3))
         self._cell = np.zeros((3, 3))
-        self._first = self._second = np.zeros(0, dtype=np.int64)
-        self._shifts = np.zeros((0, 3))
+        self._first = self._second = np.zeros(0, dtype=np.int32)
+        self._shifts = self._offsets = np.zeros((0, 3))
+        self._offsets_cell = np.zeros((3, 3))  # for which the shifts were multiplied
 
     def graph(self, positions: np.ndarray, cell: np.ndarray) -> Graph:
         """The graph at positions ``[n_atoms, 3]`` in a cell ``[3, 3]``, Å, both finite; the cell has a volume.
@@ -46,7 +47,11 @@ class NeighbourCache:
         if not self._is_valid(scaled, cell):
             return self._searched(positions, scaled, cell)
         continuous = positions - np.rint(scaled - self._scaled) @ cell
-        vectors = continuous[self._second] - continuous[self._first] + self._shifts @ cell
+        if not np.array_equal(cell, self._offsets_cell):
+            self._offsets, self._offsets_cell = self._shifts @ cell, cell.copy()
+        vectors = continuous.take(self._second, axis=0)
+        vectors -= continuous.take(self._first, axis=0)
+        vectors += self._offsets
         return self._within_cutoff(vectors, cell)
 
     def _is_valid(self, scaled: np.ndarray, cell: np.ndarray) -> bool:
@@ -63,17 +68,18 @@ class NeighbourCache:
             points=positions, box=cell, periodic=True, quantities="ijSD"
         )
         self.n_searches += 1
-        self._first, self._second = first.astype(np.int64), second.astype(np.int64)
-        self._shifts = shifts.astype(float)
+        self._first, self._second = first.astype(np.int32), second.astype(np.int32)
+        self._shifts, self._offsets_cell = shifts.astype(float), np.zeros((3, 3))
         self._scaled, self._cell = scaled, cell.copy()
         return self._within_cutoff(vectors, cell)
 
     def _within_cutoff(self, vectors: np.ndarray, cell: np.ndarray) -> Graph:
-        near = np.flatnonzero(np.einsum("ij,ij->i", vectors, vectors) < self._cutoff**2)
+        x, y, z = vectors.T
+        near = np.flatnonzero(x * x + y * y + z * z < self._cutoff**2)
         return Graph(
             self._types,
-            self._first[near].astype(np.int32),
-            self._second[near].astype(np.int32),
-            vectors[near],
+            self._first.take(near),
+            self._second.take(near),
+            vectors.take(near, axis=0),
             float(abs(np.linalg.det(cell))),
         )
