@@ -27,7 +27,7 @@ class BoostedTreesSettings(Settings):
     kind: Literal["trees"] = "trees"
     features: FeatureKind = "counts"
     """What describes a hop; see the ridge model."""
-    n_shells: int = Field(default=4, ge=1, le=8)
+    n_shells: int = Field(default=5, ge=1, le=8)
     """Neighbour shells about the vacancy and about the moving atom."""
     max_trees: int = Field(default=800, ge=1)
     """Most trees."""

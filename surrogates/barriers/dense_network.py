@@ -67,7 +67,11 @@ class DenseNetworkSettings(Settings):
     def network(self, spec: BarrierSpec) -> nn.Module:
         """See :class:`~.network_model.NetworkSettings`."""
         lattice = hop_lattice(spec.phase, self.n_shells)
-        none = Occupations(np.zeros((0, len(lattice.sites)), dtype=np.int8), np.zeros(0, dtype=np.int8))
+        none = Occupations(
+            np.zeros((0, len(lattice.sites)), np.int8),
+            np.zeros(0, np.int8),
+            np.zeros((0, len(spec.elements)), np.float32),
+        )
         n_inputs = site_features(self.features, none, lattice, len(spec.elements)).shape[1]
         return DenseNetwork(n_inputs, self.hidden)
 
@@ -105,6 +109,5 @@ class SiteInputs:
 
     def batch(self, index: np.ndarray, device: torch.device, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
         """Features ``[n, n_features]``; nothing about them is random."""
-        rows = Occupations(self._found.sites[index], self._found.moving[index])
-        features = site_features(self._kind, rows, self._lattice, self._n_elements)
+        features = site_features(self._kind, self._found.take(index), self._lattice, self._n_elements)
         return (torch.from_numpy(features).to(device),)

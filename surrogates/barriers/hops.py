@@ -77,10 +77,16 @@ class Occupations:
     Attributes:
         sites: int8 ``[n_hops, n_sites]``, in the order of :attr:`HopLattice.sites`; -1 for a vacant site.
         moving: int8 ``[n_hops]``.
+        composition: float32 ``[n_hops, n_elements]``, atomic fractions in the whole crystal.
     """
 
     sites: np.ndarray
     moving: np.ndarray
+    composition: np.ndarray
+
+    def take(self, index: np.ndarray) -> Occupations:
+        """Those of some hops."""
+        return Occupations(self.sites[index], self.moving[index], self.composition[index])
 
 
 def all_hops(crystals: Sequence[Atoms]) -> Hops:
@@ -129,6 +135,7 @@ def occupations(hops: Hops, lattice: HopLattice, elements: Sequence[str]) -> Occ
     index_of[[atomic_numbers[element] for element in elements]] = np.arange(len(elements))
     sites = np.empty((len(hops), len(lattice.sites)), dtype=np.int8)
     moving = np.empty(len(hops), dtype=np.int8)
+    composition = np.empty((len(hops), len(elements)), dtype=np.float32)
     for k, members in hops.by_crystal():
         atoms = hops.crystals[k]
         crystal = CrystalLattice.of(atoms)
@@ -155,7 +162,9 @@ def occupations(hops: Hops, lattice: HopLattice, elements: Sequence[str]) -> Occ
             found[reached == hops.vacancy[members[part], None]] = -1
             sites[members[part]] = found
         moving[members] = species[hops.neighbour[members]]
-    return Occupations(sites, moving)
+        counts = np.bincount(species[species >= 0], minlength=len(elements))
+        composition[members] = counts / max(1, counts.sum())
+    return Occupations(sites, moving, composition)
 
 
 def hop_directions(

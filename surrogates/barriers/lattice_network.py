@@ -33,7 +33,7 @@ class LatticeNetworkSettings(Settings):
     """Message passing between lattice sites about the saddle and about the vacancy."""
 
     kind: Literal["lattice"] = "lattice"
-    n_shells: int = Field(default=4, ge=1, le=8)
+    n_shells: int = Field(default=5, ge=1, le=8)
     """Neighbour shells about the vacancy and about the moving atom."""
     width: int = Field(default=24, ge=1)
     """Numbers that describe a site inside the network."""
@@ -41,7 +41,7 @@ class LatticeNetworkSettings(Settings):
     """Times that sites exchange messages with their first and second neighbours."""
     n_members: int = Field(default=4, ge=1)
     """Networks in the ensemble, trained from different starts; their disagreement tells the error to expect."""
-    base: RidgeSettings | None = RidgeSettings()
+    base: RidgeSettings | None = RidgeSettings(features="pairs")
     """A linear model whose errors the networks learn."""
     training: NetworkTrainingSettings = NetworkTrainingSettings(
         optimizer="adam", schedule="cosine", learning_rate=3e-3, max_epochs=40, batch_size=64, weight_decay=1e-5

@@ -30,7 +30,7 @@ class RidgeSettings(Settings):
     features: FeatureKind = "counts"
     """What describes a hop: `sites` (one-hot, each lattice site by itself, as in the paper), `counts` (of species on
     sites that the hop's symmetry makes equivalent) or `pairs` (those and counts of neighbouring pairs)."""
-    n_shells: int = Field(default=4, ge=1, le=8)
+    n_shells: int = Field(default=5, ge=1, le=8)
     """Neighbour shells about the vacancy and about the moving atom. BCC: 8, 14, 26, 50, 58, 64, 88, 112 atoms; FCC: 12,
     18, 42, 54, 78, 86, 134, 140."""
     per_moving_species: bool = True
@@ -75,8 +75,7 @@ class Ridge:
         mean = np.empty(len(found.moving))
         with single_thread():
             for part in np.array_split(np.arange(len(mean)), 1 + len(mean) // _CHUNK):
-                rows = Occupations(found.sites[part], found.moving[part])
-                mean[part] = _columns(self.settings, self.spec, rows) @ self.weights
+                mean[part] = _columns(self.settings, self.spec, found.take(part)) @ self.weights
         return mean
 
     def state(self) -> SurrogateState:
@@ -118,7 +117,7 @@ def _columns(settings: RidgeSettings, spec: BarrierSpec, found: Occupations) -> 
     parts = [moving, rest]
     if settings.per_moving_species:
         if settings.features == "pairs":  # too many for slopes of their own
-            rest = rest[:, : n_elements * (int(lattice.orbits.max()) + 1)]
+            rest = rest[:, : n_elements * (int(lattice.orbits.max()) + 2)]
         parts += [rest * moving[:, [k]] for k in range(n_elements)]
     return np.concatenate([*parts, np.ones((len(rest), 1))], axis=1)
 
@@ -133,7 +132,7 @@ def _fit(settings: RidgeSettings, train: Hops, validation: Hops, elements: tuple
     centre = float(train.barriers_ev.mean())
     with single_thread():
         for part in np.array_split(np.arange(len(train)), 1 + len(train) // _CHUNK):
-            columns = _columns(settings, spec, Occupations(found.sites[part], found.moving[part]))
+            columns = _columns(settings, spec, found.take(part))
             gram = gram + columns.T @ columns
             moment = moment + columns.T @ (train.barriers_ev[part] - centre)
         values, vectors = np.linalg.eigh(gram)

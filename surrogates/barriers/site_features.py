@@ -22,11 +22,16 @@ counts of neighbouring pairs of species on equivalent pairs of sites (`pairs`)."
 
 
 def site_features(kind: FeatureKind, found: Occupations, lattice: HopLattice, n_elements: int) -> np.ndarray:
-    """Float32 ``[n_hops, n_features]``; the moving species, one-hot, stands first."""
+    """Float32 ``[n_hops, n_features]``; the moving species, one-hot, stands first.
+
+    Counts and pairs come with the composition of the crystal, which tells of what is further away: its mean, and the
+    lattice constant.
+    """
     describe: Callable[[np.ndarray, HopLattice, int], np.ndarray]
     describe = {"sites": _one_hot, "counts": _counts, "pairs": _counts_and_pairs}[kind]
     moving = np.eye(n_elements, dtype=np.float32)[np.maximum(found.moving, 0)] * (found.moving >= 0)[:, None]
-    return np.concatenate([moving, describe(found.sites, lattice, n_elements)], axis=1)
+    far = [] if kind == "sites" else [found.composition]
+    return np.concatenate([moving, *far, describe(found.sites, lattice, n_elements)], axis=1)
 
 
 def _one_hot(sites: np.ndarray, lattice: HopLattice, n_elements: int) -> np.ndarray:
