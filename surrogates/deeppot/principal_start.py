@@ -2,7 +2,7 @@
 
 Descriptors of a material are strongly correlated: of hundreds, some tens of combinations hold all but a millionth of
 the variance. Weights drawn alike for each descriptor see but the largest few. Here the first layer takes random
-combinations of the principal components, each scaled by ``(spread / largest spread)^-1/2``: small ones are raised,
+combinations of the principal components, each scaled by ``(spread / largest spread)^-0.3``: small ones are raised,
 but less than noise and species never seen together would need to be taken for knowledge.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from .networks import ResidualNetwork
 
 _SMALLEST_SPREAD = 1e-3  # by the largest; components below are left out
-_POWER = 0.5
+_POWER = 0.3
 _SIZE = 0.3  # of the layer's input: small, so that its outputs are nearly polynomials of low order
 
 

@@ -35,7 +35,7 @@ _SHORTEST_ANG = 2.0  # functions are told apart from here to the cutoff even whe
 _N_UNIFORM = 400
 _STEEPNESS = 0.75  # of the steps of the first layer, by their spacing
 _SIZE = 0.4  # of the functions before the last tanh: nearly linear
-_CONTRAST = 0.5  # contrasts of the most different species, by the common functions
+_CONTRAST = 0.25  # contrasts of the most different species, by the common functions
 _NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86, 118)
 
 
