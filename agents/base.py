@@ -1,8 +1,9 @@
 """What an agent is: it looks at the campaign and says what to do next.
 
 The controller asks again and again within a decision round until the agent answers with :class:`Evaluate`,
-:class:`Stop` or nothing (wait for pending work): first perhaps :class:`Retrain`, then :class:`Generate`, then a choice
-from the pool that was generated. Agents hold settings only; everything they may know is in the view.
+:class:`Stop` or nothing (wait for pending work): first perhaps :class:`Tune` and :class:`Retrain`, then
+:class:`Generate`, then a choice from the pool that was generated. Agents hold settings only; everything they may know
+is in the view.
 """
 
 from __future__ import annotations
@@ -38,13 +39,20 @@ class Retrain:
 
 
 @dataclass(frozen=True)
+class Tune:
+    """Search the surrogate's settings on all labels so far; fits from now on use the best ones."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Stop:
     """End the campaign."""
 
     reason: str
 
 
-Action = Generate | Evaluate | Retrain | Stop
+Action = Generate | Evaluate | Retrain | Tune | Stop
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class CampaignView:
         n_generated: calls of :class:`Generate` answered in this round (an empty answer counts).
         elapsed_s: wall seconds spent on the campaign, all sessions together.
         seed: of this round; derive everything random from it.
+        n_tuned: number of labels that the surrogate's settings were searched on the last time (0 if they never were).
     """
 
     round: int
@@ -85,6 +94,7 @@ class CampaignView:
     n_generated: int
     elapsed_s: float
     seed: int
+    n_tuned: int = 0
 
 
 @runtime_checkable

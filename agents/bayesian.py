@@ -13,11 +13,12 @@ from ..generators.base import Candidate, Evaluation, History, Objective
 from ..generators.seen import N_TRIES, candidate_key
 from ..structures.settings import Settings
 from ..structures.space import DesignSpace
-from .base import Action, Budget, CampaignView, Evaluate, Generate, Retrain, Stop
+from .base import Action, Budget, CampaignView, Evaluate, Generate, Retrain, Stop, Tune
 from .batch import Selection, pose_batch_problem
 from .initial_design import initial_design
 from .selection import NoisyExpectedImprovementSettings, SelectionSettings
 from .stopping import StoppingSettings, stop_reason
+from .study_settings import RetuningSettings
 
 
 class RetrainingSettings(Settings):
@@ -50,6 +51,8 @@ class BayesianSettings(Settings):
     """How the batch is chosen from the pool."""
     retraining: RetrainingSettings = RetrainingSettings()
     """When the surrogate is fitted again."""
+    retuning: RetuningSettings | None = None
+    """When and how the surrogate's settings are searched, if they are."""
     stopping: StoppingSettings = StoppingSettings()
     """When to stop before the budget is spent."""
 
@@ -85,6 +88,10 @@ class BayesianAgent:
                 return ()
             n = min(self.settings.batch_size, n_affordable)
             return _evaluate(initial_design(self.space, n, history, seed=view.seed), history)
+        if (why := self._tune_reason(view, len(labelled))) is not None:
+            return (Tune(why),)
+        if view.n_trained < view.n_tuned:
+            return (Retrain(f"settings searched on {view.n_tuned} labels"),)
         if len(labelled) > view.n_trained and (why := self._retrain_reason(view, labelled)) is not None:
             return (Retrain(why),)
         names = self.settings.generators
@@ -97,6 +104,12 @@ class BayesianAgent:
             return _evaluate(initial_design(self.space, n, history, seed=view.seed), history)
         chosen = self.selection.select(pose_batch_problem(self.space, pool, history, view.seed), n)
         return _evaluate([pool[i] for i in chosen], history)
+
+    def _tune_reason(self, view: CampaignView, n_labels: int) -> str | None:
+        settings = self.settings.retuning
+        if settings is None or n_labels < max(settings.least_labels, settings.growth * view.n_tuned):
+            return None
+        return f"{n_labels} labels, {view.n_tuned} at the last search" if view.n_tuned else f"{n_labels} labels"
 
     def _retrain_reason(self, view: CampaignView, labelled: Sequence[Evaluation]) -> str | None:
         settings = self.settings.retraining

@@ -190,3 +190,24 @@ PrunerSettings = Annotated[
     Field(discriminator="kind"),
 ]
 """Which running trials are ended early, by ``kind``."""
+
+
+class RetuningSettings(Settings):
+    """A small study of the surrogate's settings within a campaign, on the campaign's labels, repeated as they grow."""
+
+    space: dict[str, ParameterRange] = Field(min_length=1)
+    """Which settings are searched: dotted key -> range, as in a study. `{surrogate.n_shells: {int: [0, 5]}}`;
+    `{surrogate: {categorical: [{kind: polynomial}, {kind: gaussian_process}]}}` chooses between whole surrogates."""
+    n_trials: int = Field(default=8, ge=1)
+    """Settings that are tried each time, beside those that are in use."""
+    least_labels: int = Field(default=40, ge=4)
+    """Labels before the first search."""
+    growth: float = Field(default=2.0, gt=1.0)
+    """Search again when there are so many times the labels of the last search."""
+    validation_folds: int = Field(default=5, ge=2)
+    """Settings are judged by predictions of each of so many parts of the labels from the others."""
+    error: Literal["rmse", "mae", "nll"] = "nll"
+    """What is judged: `nll` (negative log likelihood) minds the stated spread too, which the choice of candidates
+    relies on."""
+    sampler: SamplerSettings = TpeSettings()
+    """How settings are chosen."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import platform
 import shutil
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ import numpy as np
 import yaml
 
 from .. import __version__
+from ..agents.bayesian import BayesianSettings
 from ..generators.base import Evaluation
 from ..oracles.base import OracleSpec
+from ..structures.space import DesignSpace
 from .config import CampaignConfig, check_config, oracle_spec, validate_settings
 from .controller import Controller, OnEvent
 from .decision import Decider
@@ -27,19 +30,22 @@ from .state import CampaignState, catch_up
 from .store.blobs import MODELS_FOLDER, BlobStore
 from .store.event_log import LOG_NAME, EventLog, LogPosition, read_events
 from .store.lock import LOCK_NAME, RunLock
+from .tuning import Tuner
 from .yaml_source import YamlSource
 
 CONFIG_NAME = "config.yaml"
 README_NAME = "README.txt"
 EXIT_FAILURES = 3
+TUNING_FOLDER = "tuning"
 
-_OWN_NAMES = (LOG_NAME, CONFIG_NAME, README_NAME, LOCK_NAME, MODELS_FOLDER)
+_OWN_NAMES = (LOG_NAME, CONFIG_NAME, README_NAME, LOCK_NAME, MODELS_FOLDER, TUNING_FOLDER)
 _README = """\
 A campaign of Alloysmith.
 
 events.jsonl  all that happened, one line an event; everything else follows from it. Never edit it.
 config.yaml   the configuration as it was resolved, to read; the one that counts is the first line of events.jsonl.
 models/       fitted surrogates, named by the hash of their content.
+tuning/       searches of the surrogate's settings, if the configuration asks for them.
 lock          who is at work here.
 
 alloysmith status DIR    where it stands
@@ -189,6 +195,7 @@ class Campaign:
         _refuse_changed_oracle(self.run_dir, self.state, config, spec)
         space = config.system.space()
         objective = config.objective.build()
+        hurry = threading.Event()
         decider = Decider(
             seed=config.seed,
             agent=config.agent.build(space, objective),
@@ -196,6 +203,8 @@ class Campaign:
             trainer=config.surrogate.build(space) if config.surrogate is not None else None,
             properties={objective.property: spec.properties[objective.property]},
             models=BlobStore(self.run_dir / MODELS_FOLDER),
+            hurry=hurry,
+            tuner=_tuner(config, space, self.run_dir / TUNING_FOLDER, hurry),
         )
         executor = build_executor(config.execution, config.oracle.build)
         try:
@@ -212,6 +221,12 @@ class Campaign:
         labelled = [(objective.score(e.label), e.request_id, e) for e in self.state.evaluations if e.label is not None]
         labelled.sort(key=lambda entry: (-entry[0], entry[1]))
         return [evaluation for _, _, evaluation in labelled[:n]]
+
+
+def _tuner(config: CampaignConfig, space: DesignSpace, folder: Path, hurry: threading.Event) -> Tuner | None:
+    if not isinstance(config.agent, BayesianSettings) or config.agent.retuning is None or config.surrogate is None:
+        return None
+    return Tuner(config.surrogate, space, config.agent.retuning, folder, hurry)
 
 
 def _refuse_foreign_folder(run_dir: Path, overwrite: bool) -> None:
@@ -252,7 +267,8 @@ def _refuse_changed_oracle(run_dir: Path, state: CampaignState, config: Campaign
 def _remove_campaign(run_dir: Path) -> None:
     """Remove what an earlier campaign wrote, and nothing else; the lock is ours by now."""
     try:
-        shutil.rmtree(run_dir / MODELS_FOLDER, ignore_errors=True)
+        for folder in (MODELS_FOLDER, TUNING_FOLDER):
+            shutil.rmtree(run_dir / folder, ignore_errors=True)
         for name in (LOG_NAME, CONFIG_NAME, README_NAME):
             (run_dir / name).unlink(missing_ok=True)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -13,6 +14,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, TypeAd
 
 from ..agents.bayesian import BayesianSettings
 from ..agents.settings import AgentSettings
+from ..agents.study_settings import GridSettings, RetuningSettings
 from ..errors import AlloysmithError, ConfigError
 from ..generators.base import Objective
 from ..generators.settings import GeneratorSettings
@@ -21,6 +23,8 @@ from ..oracles.settings import OracleSettings
 from ..structures.settings import Settings, SystemSettings
 from ..surrogates.settings import SurrogateSettings
 from .config_errors import dotted, explain
+from .fit_changes import refusal
+from .fitting import FitConfig
 from .yaml_source import KeyPath, YamlSource, read_yaml
 
 
@@ -148,7 +152,10 @@ class CampaignConfig(Settings):
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a campaign configuration, for editors."""
-    return CampaignConfig.model_json_schema()
+    schema = CampaignConfig.model_json_schema()
+    about = "A file with the fit of a surrogate, such as the best.yaml of a study; instead of `surrogate`."
+    schema["properties"]["fit"] = {"type": "string", "description": about}
+    return schema
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), machine: Path | None = None) -> CampaignConfig:
@@ -173,9 +180,38 @@ def load_config(path: Path, overrides: Sequence[str] = (), machine: Path | None 
         source.merge(machine_source)
     for assignment in overrides:
         source.override(assignment)
+    take_in_fit(source, path.parent, FitConfig, ("surrogate",))
     config = validate_settings(source, CampaignConfig, path.parent)
     check_config(config, source)
     return config
+
+
+def take_in_fit(source: YamlSource, folder: Path, model: Any, sections: Sequence[str]) -> None:
+    """Replace the key ``fit``, if it is there, by sections of the file that it names: a fit's configuration.
+
+    So what a study has found is what a campaign or a learning goes on with.
+
+    Args:
+        folder: that the name is relative to.
+        model: settings of the fit.
+        sections: of the fit that are taken over; those that the file has.
+
+    Raises:
+        ConfigError: no such file, no such fit, or a section that is given beside it.
+    """
+    name = source.data.pop("fit", None)
+    if name is None:
+        return
+    if not isinstance(name, str):
+        raise ConfigError(f"{source.name}: fit: got {name!r}; name a file, such as the best.yaml of a study")
+    path = folder / Path(name).expanduser()
+    fit = validate_settings(read_yaml(path), model, path.parent).model_dump(mode="json", exclude_unset=True)
+    for section in sections:
+        if section not in fit:
+            continue
+        if section in source.data:
+            raise ConfigError(f"{source.name}: {section} is given, and {name} brings one too; leave one of them out")
+        source.data[section] = fit[section]
 
 
 def load_settings(path: Path, model: Any, overrides: Sequence[str] = ()) -> Any:
@@ -290,8 +326,31 @@ def _contradictions(config: CampaignConfig) -> Iterator[tuple[KeyPath, str]]:
             yield ("agent", key), f"there is no generator {name!r}{hint}"
     if isinstance(config.agent, BayesianSettings) and config.surrogate is None:
         yield ("agent", "kind"), "this agent learns a surrogate; add `surrogate:` with its kind"
+    if (
+        isinstance(config.agent, BayesianSettings)
+        and config.agent.retuning is not None
+        and config.surrogate is not None
+    ):
+        yield from _retuning_problems(config.agent.retuning, FitConfig(surrogate=config.surrogate))
     if config.execution.executor == "in_process" and (config.execution.n_workers or 1) > 1:
         yield ("execution", "n_workers"), "the in_process executor has one worker; choose process_pool or ray for more"
+
+
+def _retuning_problems(retuning: RetuningSettings, fit: FitConfig) -> Iterator[tuple[KeyPath, str]]:
+    for key, parameter in retuning.space.items():
+        place = ("agent", "retuning", "space", key)
+        if key.split(".")[0] != "surrogate":
+            yield place, f"a campaign searches settings of its surrogate, such as surrogate.{key}"
+            continue
+        message = next((text for value in parameter.ends() if (text := refusal(fit, key, value))), None)
+        if message is not None:
+            yield place, message
+    grid = [parameter.grid() for parameter in retuning.space.values()]
+    if isinstance(retuning.sampler, GridSettings) and (
+        None in grid or retuning.n_trials > math.prod(len(values or ()) for values in grid)
+    ):
+        message = f"a grid needs a `step` for every float, and at least n_trials = {retuning.n_trials} points"
+        yield ("agent", "retuning", "sampler"), message
 
 
 def _did_you_mean(got: str, allowed: Sequence[str]) -> str:

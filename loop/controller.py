@@ -14,6 +14,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,7 +27,18 @@ from .config import CampaignConfig
 from .decision import Decider, Decision, Fit, Question, Thinking
 from .encoding import peek_atoms
 from .errors import RunDirectoryError
-from .events import Evaluated, Event, Failed, Requested, RequestRecord, Resumed, Retrained, Stopped, StopReason
+from .events import (
+    Evaluated,
+    Event,
+    Failed,
+    Requested,
+    RequestRecord,
+    Resumed,
+    Retrained,
+    Stopped,
+    StopReason,
+    Tuned,
+)
 from .execution.base import Executor, Outcome, Task
 from .failure_policy import decide as decide_failure
 from .outcome_check import recordable
@@ -34,6 +46,7 @@ from .signals import GracefulStop
 from .state import CampaignState, PendingRequest
 from .store.event_log import EventLog
 from .store.lock import driver_name
+from .tuning import Tuning
 
 E = TypeVar("E", bound=Event)
 OnEvent = Callable[[Event, CampaignState], None]
@@ -86,6 +99,7 @@ class Controller:
         self._n_ended_when_asked = 0  # what the decision on its way knows of
         self._is_waiting = False  # the agent had nothing to say; ask again when something has ended
         self._fit: Fit | None = None
+        self._tuning: Tuning | None = None
         self._last_word: str | None = None  # why the agent wants no more; what it asked for before is still evaluated
         self._ending: tuple[StopReason, str] | None = None
         self._elapsed_before_s = state.elapsed_s
@@ -177,14 +191,18 @@ class Controller:
             wall_s=None if wall_s is None else max(0.0, wall_s - self._elapsed_s()),
             n_wanted=self._n_wanted(),
         )
-        return Question(self._state.next_round, history, self._fit, budget, self._elapsed_s())
+        return Question(self._state.next_round, history, self._fit, budget, self._elapsed_s(), self._tuning)
 
     def _act(self, decision: Decision) -> None:
         """Write a decision down in one go, and let it have its consequences."""
         events: list[Event] = [
+            self._event(Tuned, ahead=ahead, round=decision.round, **vars(tuning))
+            for ahead, tuning in enumerate(decision.tunings)
+        ]
+        events += [
             self._event(
                 Retrained,
-                ahead=ahead,
+                ahead=len(decision.tunings) + ahead,
                 round=decision.round,
                 n_train=fit.n_train,
                 model=fit.model,
@@ -203,6 +221,8 @@ class Controller:
             events.append(self._event(Requested, ahead=len(events), round=decision.round, requests=requests))
         if events:
             self._write(events)
+        if decision.tunings:
+            self._tuning = decision.tunings[-1]
         if decision.fits:
             self._fit = decision.fits[-1]
         if candidates:
@@ -229,6 +249,9 @@ class Controller:
         if self._state.retrains:
             latest = self._state.retrains[-1]
             self._fit = self._decider.load(latest.model, latest.n_train, latest.metrics)
+        if self._state.tunings:
+            last = vars(self._state.tunings[-1])
+            self._tuning = Tuning(**{field.name: last[field.name] for field in fields(Tuning)})
 
     # Evaluations
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..agents.base import Agent, Budget, CampaignView, Evaluate, Generate, Retrain, Stop
+from ..agents.base import Agent, Budget, CampaignView, Evaluate, Generate, Retrain, Stop, Tune
 from ..generators.base import Candidate, Generator, History
 from ..surrogates.base import Metrics, Surrogate, SurrogateTrainer, TrainingSet
 from ..surrogates.model_file import dump_state
@@ -22,6 +22,7 @@ from ..surrogates.settings import load_surrogate
 from .errors import CampaignError
 from .seeding import derive_seed
 from .store.blobs import BlobStore
+from .tuning import Tuner, Tuning
 
 _MODEL_SUFFIX = ".safetensors"
 _MAX_QUESTIONS = 10_000
@@ -51,6 +52,7 @@ class Decision:
     Attributes:
         round: its index.
         fits: surrogates fitted in it, in order.
+        tunings: searches of the surrogate's settings, which came before the fits.
         candidates: what to evaluate; nothing means to wait.
         stop: why to end the campaign, if it is to end.
         wall_s: time it took.
@@ -61,6 +63,7 @@ class Decision:
     candidates: tuple[Candidate, ...] = ()
     stop: str | None = None
     wall_s: float = 0.0
+    tunings: tuple[Tuning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Question:
     fit: Fit | None
     budget: Budget
     elapsed_s: float
+    tuning: Tuning | None = None
 
 
 @dataclass
@@ -81,7 +85,8 @@ class Decider:
     Attributes:
         seed: of the campaign.
         properties: property the surrogate learns -> unit.
-        hurry: when set, fits end early; their decision will be thrown away.
+        hurry: when set, fits and searches end early; their decision will be thrown away.
+        tuner: searches the surrogate's settings, where the agent may ask for it.
     """
 
     seed: int
@@ -91,6 +96,7 @@ class Decider:
     properties: Mapping[str, str]
     models: BlobStore
     hurry: threading.Event = field(default_factory=threading.Event)
+    tuner: Tuner | None = None
 
     def decide(self, question: Question) -> Decision:
         """Work one round out; deterministic in the question, but for its budget of time.
@@ -100,9 +106,15 @@ class Decider:
         """
         started = time.monotonic()
         fit, fits = question.fit, list[Fit]()
+        tuning, tunings = question.tuning, list[Tuning]()
         history = question.history
         pool: list[Candidate] = []
         n_asked: Counter[str] = Counter()
+
+        def ended(candidates: tuple[Candidate, ...] = (), stop: str | None = None) -> Decision:
+            wall_s = time.monotonic() - started
+            return Decision(question.round, tuple(fits), candidates, stop, wall_s, tuple(tunings))
+
         for _ in range(_MAX_QUESTIONS):
             view = CampaignView(
                 round=question.round,
@@ -113,6 +125,7 @@ class Decider:
                 n_generated=n_asked.total(),
                 elapsed_s=question.elapsed_s,
                 seed=derive_seed(self.seed, question.round, "agent"),
+                n_tuned=tuning.n_labels if tuning is not None else 0,
             )
             actions = self.agent.decide(view, question.budget)
             for action in actions:
@@ -123,17 +136,21 @@ class Decider:
                         n_asked[name] += 1
                     case Retrain(reason):
                         seed = derive_seed(self.seed, question.round, "surrogate", len(fits))
-                        fit = self._fit(history, fit, reason, seed)
+                        fit = self._fit(history, fit, tuning, reason, seed)
                         fits.append(fit)
                         history = replace(history, surrogate=fit.surrogate)
+                    case Tune(reason):
+                        searched = self._search(history, tuning, reason)
+                        if searched is None:  # in a hurry
+                            return ended()
+                        tuning = searched
+                        tunings.append(tuning)
                     case Evaluate(candidates):
-                        return Decision(
-                            question.round, tuple(fits), tuple(candidates), wall_s=time.monotonic() - started
-                        )
+                        return ended(candidates=tuple(candidates))
                     case Stop(reason):
-                        return Decision(question.round, tuple(fits), stop=reason, wall_s=time.monotonic() - started)
+                        return ended(stop=reason)
             if not actions or self.hurry.is_set():
-                return Decision(question.round, tuple(fits), wall_s=time.monotonic() - started)
+                return ended()
         raise CampaignError(f"the agent asked {_MAX_QUESTIONS} times in round {question.round} without a decision")
 
     def load(self, model: str, n_train: int, metrics: Metrics) -> Fit:
@@ -145,7 +162,14 @@ class Decider:
             raise CampaignError(f"the agent asks generator {name!r}; configured are {', '.join(self.generators)}")
         return self.generators[name]
 
-    def _fit(self, history: History, previous: Fit | None, reason: str, seed: int) -> Fit:
+    def _search(self, history: History, previous: Tuning | None, reason: str) -> Tuning | None:
+        """Search the surrogate's settings; a search of the same labels is the same, whatever round it comes in."""
+        if self.tuner is None:
+            raise CampaignError("the agent wants the surrogate's settings searched, and nothing says how")
+        data = self._training_set(history)
+        return self.tuner.search(data, previous, reason, derive_seed(self.seed, len(data.structures), "tuning"))
+
+    def _fit(self, history: History, previous: Fit | None, tuning: Tuning | None, reason: str, seed: int) -> Fit:
         if self.trainer is None:
             raise CampaignError("the agent wants to train a surrogate, and none is configured; add `surrogate:`")
         started = time.monotonic()
@@ -157,8 +181,10 @@ class Decider:
             return not self.hurry.is_set()
 
         data = self._training_set(history)
-        warm_start = previous.surrogate if previous is not None else None
-        fitted = self.trainer.fit(data, seed=seed, warm_start=warm_start, report=note)
+        is_new = tuning is not None and (previous is None or previous.n_train < tuning.n_labels)
+        warm_start = previous.surrogate if previous is not None and not is_new else None
+        trainer = self.trainer if self.tuner is None else self.tuner.trainer(tuning)
+        fitted = trainer.fit(data, seed=seed, warm_start=warm_start, report=note)
         model = self.models.put(dump_state(fitted.state()), _MODEL_SUFFIX)
         # Used as read back, so that a resumed campaign, which only has the file, goes on with the very same model.
         surrogate = load_surrogate(self.models.path(model))

@@ -154,6 +154,29 @@ class Retrained(Event):
 
 
 @dataclass(frozen=True)
+class Tuned(Event):
+    """The surrogate's settings were searched.
+
+    Attributes:
+        round: decision round it happened in.
+        n_labels: labels that they were judged by.
+        settings: of the surrogate from now on.
+        error, error_before: cross-validated, of these settings and of those before.
+        n_trials: settings that were tried.
+    """
+
+    type: ClassVar[str] = "tuned"
+    round: int
+    n_labels: int
+    settings: Mapping[str, Any]
+    error: float
+    error_before: float
+    n_trials: int
+    wall_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class Stopped(Event):
     """A session ended in good order."""
 
@@ -266,6 +289,7 @@ _WRITERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     Evaluated.type: _write_ended,
     Failed.type: _write_ended,
     Retrained.type: _write_plainly,
+    Tuned.type: _write_plainly,
     Stopped.type: _write_plainly,
 }
 
@@ -276,5 +300,6 @@ _READERS: Mapping[str, Callable[[dict[str, Any]], Event]] = {
     Evaluated.type: _read_evaluated,
     Failed.type: _read_failed,
     Retrained.type: _plain_reader(Retrained),
+    Tuned.type: _plain_reader(Tuned),
     Stopped.type: _plain_reader(Stopped),
 }

@@ -14,7 +14,7 @@ from ..errors import ConfigError, StructureError
 from ..structures.base import PHASES
 from ..structures.phase import classify_phase
 from ..structures.settings import Settings
-from ..surrogates.base import Prediction, Report, Surrogate, TrainingSet
+from ..surrogates.base import Prediction, Report, Surrogate, SurrogateTrainer, TrainingSet
 from ..surrogates.metrics import calibration
 from ..surrogates.settings import SurrogateSettings
 from .rows import FAILURE_KEYS
@@ -109,8 +109,11 @@ def fit_surrogate(config: FitConfig, structures: Sequence[Atoms], report: Report
     units = {name: unit_of(name) for name in config.properties}
     train = parts["training"]
     data = TrainingSet([rows[i] for i in train], targets[train], units)
-    validation = _cross_validated(config, data, elements, report)
-    surrogate = config.surrogate.build(elements).fit(data, seed=derive_seed(config.seed, 0, "surrogate"))
+    trainer = config.surrogate.build(elements)
+    validation: dict[str, ErrorFigures] = {}
+    if config.validation_folds > 1:
+        validation = cross_validated(trainer, data, config.validation_folds, seed=config.seed, report=report)
+    surrogate = trainer.fit(data, seed=derive_seed(config.seed, 0, "surrogate"))
     errors = {
         part: prediction_errors(surrogate, [rows[i] for i in members], targets[members])
         for part, members in parts.items()
@@ -121,28 +124,29 @@ def fit_surrogate(config: FitConfig, structures: Sequence[Atoms], report: Report
     return FitResult(surrogate, errors, len(structures) - len(known), unusable)
 
 
-def _cross_validated(
-    config: FitConfig, data: TrainingSet, elements: Sequence[str], report: Report | None
+def cross_validated(
+    trainer: SurrogateTrainer, data: TrainingSet, n_folds: int, *, seed: int, report: Report | None = None
 ) -> dict[str, ErrorFigures]:
-    """Errors of each row's prediction by the surrogate that learns from the other folds.
+    """Errors of each row's prediction by a surrogate that learns from the other folds.
 
     Rows of a phase that those do not have are left out.
+
+    Args:
+        data: structures that state their phase.
+        report: called after each fold; ``False`` leaves the others out.
 
     Raises:
         ConfigError: fewer rows than folds.
     """
-    n_rows, n_folds = len(data.structures), config.validation_folds
-    if n_folds < 2:
-        return {}
+    n_rows = len(data.structures)
     if n_rows < n_folds:
         raise ConfigError(f"validation_folds is {n_folds}, but there are {n_rows} rows to learn from; take fewer folds")
-    trainer = config.surrogate.build(tuple(elements))
-    order = np.random.default_rng(derive_seed(config.seed, 0, "folds")).permutation(n_rows)
+    order = np.random.default_rng(derive_seed(seed, 0, "folds")).permutation(n_rows)
     mean, std = np.full(data.targets.shape, np.nan), np.full(data.targets.shape, np.nan)
     for fold, members in enumerate(np.array_split(order, n_folds)):
         others = np.setdiff1d(order, members)
         learnt = TrainingSet([data.structures[i] for i in others], data.targets[others], data.properties)
-        surrogate = trainer.fit(learnt, seed=derive_seed(config.seed, 0, "surrogate", 1 + fold))
+        surrogate = trainer.fit(learnt, seed=derive_seed(seed, 0, "surrogate", 1 + fold))
         phases = {data.structures[i].info["phase"] for i in others}
         known = np.array([i for i in members if data.structures[i].info["phase"] in phases], dtype=int)
         if len(known) == 0:

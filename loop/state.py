@@ -20,6 +20,7 @@ from .events import (
     Retrained,
     Started,
     Stopped,
+    Tuned,
 )
 from .store.event_log import LogPosition, read_log
 
@@ -89,6 +90,7 @@ class CampaignState:
         n_requested: requests made.
         next_round: index of the next decision round.
         retrains: all fits of the surrogate that count.
+        tunings: all searches of its settings that count.
         busy_s: worker -> seconds it was occupied.
         n_ended_by_worker: worker -> attempts it ended.
         elapsed_s: wall seconds of all sessions together.
@@ -117,6 +119,7 @@ class CampaignState:
     n_requested: int = 0
     next_round: int = 0
     retrains: list[Retrained] = field(default_factory=list)
+    tunings: list[Tuned] = field(default_factory=list)
     busy_s: dict[str, float] = field(default_factory=dict)
     n_ended_by_worker: Counter[str] = field(default_factory=Counter)
     elapsed_s: float = 0.0
@@ -181,6 +184,8 @@ class CampaignState:
                 self.next_round = event.round + 1
             case Retrained():
                 self.retrains.append(event)
+            case Tuned():
+                self.tunings.append(event)
             case Resumed():
                 self._apply_resumed(event)
             case Stopped():
@@ -205,6 +210,8 @@ class CampaignState:
         # A fit whose decision was torn off the log did not happen: the decision is made again, fit included.
         while self.is_synchronous and self.retrains and self.retrains[-1].round >= self.next_round:
             self.retrains.pop()
+        while self.is_synchronous and self.tunings and self.tunings[-1].round >= self.next_round:
+            self.tunings.pop()
 
     def _apply_ended(self, event: Evaluated | Failed) -> None:
         wall_s = max(0.0, event.ended_at - event.started_at)

@@ -1,4 +1,4 @@
-"""`alloysmith study run`, `resume`, `status` and `report`."""
+"""`alloysmith study run`, `resume`, `status`, `best` and `report`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from rich.table import Table
 
 from ...agents.optuna_study import TrialRecord
 from ...errors import ConfigError
+from ...structures.whole_file import write_whole
 from ..config import validate_settings
+from ..errors import RunDirectoryError
 from ..report.build import write_page
 from ..report.study import study_report
 from ..store.lock import lock_holder
 from ..studies.config import StudyConfig, load_study_config
-from ..studies.results import BEST_NAME, FRONT_FOLDER, best_trials, compromise
+from ..studies.results import BEST_NAME, FRONT_FOLDER, best_trials, compromise, fit_text
 from ..studies.study import CONFIG_NAME, JOURNAL_NAME, n_done, n_trained, read_study_config, run_study, study_trials
 from ..yaml_source import read_yaml
 from .arguments import SetOption, find_config
 from .console import notes, output
+from .writing import check_target
 
 commands = typer.Typer(add_completion=False, rich_markup_mode="rich", no_args_is_help=True)
 
@@ -103,6 +106,35 @@ def status(
         return
     console.print(f"{config.name}: {_counts(config, trials)}{', running' if is_running else ''}", markup=False)
     _print_best(config, trials)
+
+
+@commands.command()
+def best(
+    folder: StudyArgument,
+    target: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The YAML file to write.")],
+    number: Annotated[
+        int | None, typer.Option("--trial", metavar="N", min=0, help="This trial, instead of the chosen one.")
+    ] = None,
+) -> None:
+    """Write the configuration of the best trial.
+
+    With several objectives that is the compromise that `status` marks, unless --trial names another one. `alloysmith
+    fit` takes the file; a campaign or a learning takes it as `fit: FILE`, instead of its surrogate or potential.
+
+    Example: alloysmith study best studies/ni -o fit.yaml
+    """
+    config = read_study_config(folder)
+    trials = study_trials(config, folder)
+    front = best_trials(config, trials)
+    if not front:
+        raise RunDirectoryError(f"no trial of {folder} has finished yet; there is no best one")
+    finished = {trial.number: trial for trial in trials if trial.condition == "finished"}
+    if number is not None and number not in finished:
+        raise ConfigError(f"trial {number} has not finished; those that have: {', '.join(map(str, finished))}")
+    chosen = compromise(config, front) if number is None else finished[number]
+    check_target(target)
+    write_whole(target, fit_text(config, chosen, target.name).encode())
+    output().print(f"wrote {target}: trial {chosen.number}; `alloysmith fit {target} -o MODEL`", markup=False)
 
 
 @commands.command()

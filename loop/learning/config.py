@@ -19,7 +19,9 @@ from ...surrogates.potentials.constraints.settings import ConstraintSettings
 from ...surrogates.potentials.data_settings import DataSettings, EnergyReference
 from ...surrogates.potentials.settings import ModelSettings
 from ...surrogates.potentials.training_settings import TrainingSettings
-from ..config import ExecutionSettings, load_settings, oracle_spec
+from ..config import ExecutionSettings, oracle_spec, take_in_fit, validate_settings
+from ..potential_fitting import PotentialFitConfig
+from ..yaml_source import read_yaml
 
 NEEDED_PROPERTIES = ("energy_ev", "forces_ev_ang", "stress_ev_ang3")
 
@@ -144,7 +146,11 @@ def load_learning_config(path: Path, overrides: Sequence[str] = ()) -> LearningC
         ConfigError: what is wrong, in one message.
         SurrogateError: the potential or a constraint cannot be built for the elements; told before anything is spent.
     """
-    config: LearningConfig = load_settings(path, LearningConfig, overrides)
+    source = read_yaml(path)
+    for assignment in overrides:
+        source.override(assignment)
+    take_in_fit(source, path.parent, PotentialFitConfig, ("potential", "training", "constraints", "warm_up_epochs"))
+    config: LearningConfig = validate_settings(source, LearningConfig, path.parent)
     config.oracle.check(config.system.elements)
     spec = oracle_spec(config.oracle)
     lacking = [name for name in NEEDED_PROPERTIES if name not in spec.properties]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from ...agents.study_settings import (
     CmaEsSettings,
@@ -27,8 +26,7 @@ from ...errors import ConfigError
 from ...structures.settings import Settings
 from ...surrogates.potentials.md_speed import MD_SPEED_METRICS, MdSpeedSettings
 from ..config import WorkerSettings, validate_settings
-from ..config_errors import explain
-from ..fitting import FitConfig
+from ..fit_changes import plain_fit, refusal
 from ..potential_fitting import PotentialFitConfig
 from ..yaml_source import YamlSource, read_yaml
 from .fits import StudiedFit, data_problem, known_metrics, running_metrics, with_data
@@ -115,7 +113,7 @@ def load_study_config(path: Path, overrides: Sequence[str] = (), data_files: Seq
     source = read_yaml(path)
     if isinstance(source.data.get("fit"), str):
         fit_path = path.parent / Path(source.data["fit"]).expanduser()
-        source.data["fit"] = _plain(validate_settings(read_yaml(fit_path), StudiedFit, fit_path.parent))
+        source.data["fit"] = plain_fit(validate_settings(read_yaml(fit_path), StudiedFit, fit_path.parent))
     for assignment in overrides:
         source.override(assignment)
     config: StudyConfig = validate_settings(source, StudyConfig, path.parent)
@@ -125,60 +123,6 @@ def load_study_config(path: Path, overrides: Sequence[str] = (), data_files: Seq
         config = config.model_copy(update={"fit": with_data(config.fit, tuple(data_files))})
     _check(config, source)
     return config
-
-
-def fit_config(fit: PotentialFitConfig | FitConfig, parameters: Mapping[str, Any]) -> PotentialFitConfig | FitConfig:
-    """The configuration of the fit with other values.
-
-    Args:
-        parameters: dotted key -> value.
-
-    Raises:
-        ConfigError: it does not take these values.
-    """
-    data = _plain(fit)
-    for key, value in parameters.items():
-        _set(data, fit, key, value)
-    try:
-        return type(fit).model_validate(data)
-    except ValidationError as error:
-        source = YamlSource("the fit", data)
-        raise ConfigError("; ".join(explain(error, type(fit), source))) from error
-
-
-def _plain(fit: PotentialFitConfig | FitConfig) -> dict[str, Any]:
-    return fit.model_dump(mode="json", exclude_unset=True)
-
-
-def _set(data: Any, settings: Any, key: str, value: Any) -> None:
-    """Set a dotted key; numbers are places in lists, and sections that were left out are begun with their default kind.
-
-    Args:
-        settings: those that ``data`` was made of.
-
-    Raises:
-        ConfigError: the way leads through something that has no such place.
-    """
-    *parents, last = key.split(".")
-    node = data
-    for depth, name in enumerate(parents):
-        place = _place(node, name, ".".join(parents[: depth + 1]))
-        is_item = isinstance(place, int) and isinstance(settings, tuple)
-        settings = settings[int(place)] if is_item else getattr(settings, name, None)
-        if isinstance(place, str) and node.get(place) is None:
-            kind = getattr(settings, "kind", None)
-            node[place] = [] if isinstance(settings, tuple) else {} if kind is None else {"kind": kind}
-        node = node[place]
-    node[_place(node, last, key)] = copy.deepcopy(value)
-
-
-def _place(node: Any, name: str, key: str) -> str | int:
-    if isinstance(node, dict):
-        return name
-    if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
-        return int(name)
-    what = f"a list of {len(node)}" if isinstance(node, list) else f"inside {node!r}, which has no keys"
-    raise ConfigError(f"{key} is not there: {name!r} is to be looked up in {what}")
 
 
 def _check(config: StudyConfig, source: YamlSource) -> None:
@@ -203,26 +147,10 @@ def _space_problems(config: StudyConfig) -> list[tuple[tuple[str, ...], str]]:
     problems: list[tuple[tuple[str, ...], str]] = []
     for key, parameter in config.space.items():
         for value in parameter.ends():
-            if message := _refusal(config.fit, key, value):
+            if message := refusal(config.fit, key, value):
                 problems.append((("space", key), message))
                 break
     return problems
-
-
-def _refusal(fit: PotentialFitConfig | FitConfig, key: str, value: Any) -> str:
-    """Why the fit does not take a value; contradictions with other settings, which may change too, do not count."""
-    data = _plain(fit)
-    try:
-        _set(data, fit, key, value)
-        type(fit).model_validate(data)
-    except ConfigError as error:
-        return str(error)
-    except ValidationError as error:
-        if all(details["type"] == "value_error" for details in error.errors(include_url=False)):
-            return ""
-        lines = explain(error, type(fit), YamlSource("", data))
-        return "; ".join(line.removeprefix(f"{key}: ") for line in lines)
-    return ""
 
 
 def _choice_problems(config: StudyConfig) -> list[tuple[tuple[str, ...], str]]:

@@ -11,7 +11,8 @@ import yaml
 from ...agents.optuna_study import TrialRecord
 from ...structures.whole_file import write_whole
 from ..errors import RunDirectoryError
-from .config import StudyConfig, fit_config
+from ..fit_changes import fit_config
+from .config import StudyConfig
 
 BEST_NAME = "best.yaml"
 FRONT_FOLDER = "pareto"
@@ -58,7 +59,7 @@ def write_best(config: StudyConfig, trials: Sequence[TrialRecord], folder: Path)
     if not front:
         return
     try:
-        write_whole(folder / BEST_NAME, _fit_text(config, compromise(config, front)).encode())
+        write_whole(folder / BEST_NAME, fit_text(config, compromise(config, front), BEST_NAME).encode())
         if len(config.objectives) > 1:
             _write_front(config, front, folder / FRONT_FOLDER)
     except OSError as error:
@@ -73,15 +74,16 @@ def _write_front(config: StudyConfig, front: Sequence[TrialRecord], folder: Path
             old.unlink()
     for name, trial in names.items():
         if not (folder / name).exists():
-            write_whole(folder / name, _fit_text(config, trial).encode())
+            write_whole(folder / name, fit_text(config, trial, name).encode())
 
 
-def _fit_text(config: StudyConfig, trial: TrialRecord) -> str:
+def fit_text(config: StudyConfig, trial: TrialRecord, name: str) -> str:
+    """The configuration of a trial's fit, as a file of that name holds it."""
     figures = ", ".join(
         f"{objective.metric} {value:.6g}" for objective, value in zip(config.objectives, trial.values, strict=True)
     )
     fit = fit_config(config.fit, trial.parameters).model_dump(mode="json", exclude_unset=True)
-    head = f"# alloysmith fit {BEST_NAME} -o MODEL\n# Trial {trial.number} of the study {config.name!r}: {figures}\n"
+    head = f"# alloysmith fit {name} -o MODEL\n# Trial {trial.number} of the study {config.name!r}: {figures}\n"
     return head + yaml.safe_dump(fit, sort_keys=False, allow_unicode=True)
 
 

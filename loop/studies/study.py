@@ -23,10 +23,11 @@ from ..config import validate_settings
 from ..errors import RunDirectoryError
 from ..execution.base import Executor, Outcome, Progress, Task
 from ..execution.build import build_executor
+from ..fit_changes import fit_config
 from ..signals import GracefulStop
 from ..store.lock import RunLock
 from ..yaml_source import read_yaml
-from .config import StudyConfig, fit_config
+from .config import StudyConfig
 from .results import write_best
 from .trial import FitRunner, TrialRequest, TrialResult
 

@@ -50,6 +50,24 @@ def test_a_study_runs_goes_on_and_is_reported(alloysmith: CommandLine, tmp_path:
     assert fitted.code == 0, fitted.err
 
 
+def test_the_best_trial_can_be_fitted_again(alloysmith: CommandLine, tmp_path: Path) -> None:
+    path, folder = write_study(tmp_path, n_trials=3), tmp_path / "study"
+    assert alloysmith("study", "run", path, "--study-dir", folder).code == 0
+    record = json.loads(alloysmith("study", "status", folder, "--json").out)
+    written = alloysmith("study", "best", folder, "-o", tmp_path / "again.yaml")
+    assert written.code == 0, written.err
+    assert f"trial {record['chosen']}" in written.out
+    fitted = alloysmith("fit", tmp_path / "again.yaml", "-o", tmp_path / "model.safetensors")
+    assert fitted.code == 0, fitted.err
+    (chosen,) = [trial for trial in record["trials"] if trial["number"] == record["chosen"]]
+    (row,) = [line.split() for line in fitted.out.splitlines() if line.startswith("validation")]
+    assert float(row[5]) == pytest.approx(chosen["values"][0], abs=6e-5)
+    other = 1 - min(record["chosen"], 1)
+    assert f"trial {other}" in alloysmith("study", "best", folder, "-o", tmp_path / "b.yaml", "--trial", other).out
+    refused = alloysmith("study", "best", folder, "-o", tmp_path / "c.yaml", "--trial", 17)
+    assert (refused.code, "those that have: 0, 1, 2" in refused.err) == (2, True)
+
+
 def test_what_goes_wrong_is_said(alloysmith: CommandLine, tmp_path: Path) -> None:
     path = write_study(tmp_path, space={"potential.n_interval": {"int": [8, 40]}})
     wrong = alloysmith("study", "run", path, "--study-dir", tmp_path / "study")

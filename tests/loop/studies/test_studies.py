@@ -14,10 +14,11 @@ from alloysmith.agents.optuna_study import TrialRecord
 from alloysmith.errors import ConfigError
 from alloysmith.loop.config import load_settings
 from alloysmith.loop.errors import RunDirectoryError
+from alloysmith.loop.fit_changes import fit_config
 from alloysmith.loop.fitting import FitConfig, fit_surrogate
 from alloysmith.loop.potential_fitting import PotentialFit, PotentialFitConfig, fit_potential
 from alloysmith.loop.report.study import study_report
-from alloysmith.loop.studies.config import StudyConfig, fit_config, load_study_config
+from alloysmith.loop.studies.config import StudyConfig, load_study_config
 from alloysmith.loop.studies.results import best_trials, compromise
 from alloysmith.loop.studies.study import n_trained, run_study, study_trials
 from alloysmith.loop.studies.trial import potential_figures
