@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,20 @@ from ..errors import StructureError
 _COLUMN_KINDS = {"f": "R", "i": "I", "u": "I", "b": "L", "U": "S"}
 
 
-def read_extxyz(path: Path) -> list[Atoms]:
-    """All frames of a file, gzipped if its name ends so; values in ``info`` and ``arrays``, none in a calculator."""
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw).decode()
-    if not text.strip():
-        return []
-    frames = ase.io.read(io.StringIO(text), index=":", format="extxyz")
-    for atoms in frames:
-        take_results(atoms)
-        atoms.info = {k: v.item() if isinstance(v, np.generic) else v for k, v in atoms.info.items()}
-    return list(frames)
+def iterate_extxyz(path: Path) -> Iterator[Atoms]:
+    """The frames of a file, gzipped if its name ends so, read as they are asked for.
+
+    Values are in ``info`` and ``arrays``, none in a calculator.
+    """
+    is_gzipped = path.suffix.lower() == ".gz"
+    with gzip.open(path, "rt", encoding="utf-8") if is_gzipped else path.open(encoding="utf-8") as file:
+        if not any(line.strip() for line in file):
+            return
+        file.seek(0)
+        for atoms in ase.io.iread(file, index=":", format="extxyz"):
+            take_results(atoms)
+            atoms.info = {k: v.item() if isinstance(v, np.generic) else v for k, v in atoms.info.items()}
+            yield atoms
 
 
 def take_results(atoms: Atoms) -> None:

@@ -9,6 +9,7 @@ name                                   format                        structures,
 ``*.lmp``, ``*.data``                  LAMMPS data, atomic style     one; none; cell turned
 ``*.db``                               ASE database (SQLite)         many; ``info`` and per-atom arrays
 ``*.json``                             pymatgen ``Structure``        many; ``info`` and per-atom arrays
+a folder                               DeePMD-kit systems (reading)  many; energies, forces, stresses
 =====================================  ============================  ==================================
 """
 
@@ -20,7 +21,7 @@ import sqlite3
 import tempfile
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +31,8 @@ import numpy as np
 from ase import Atoms
 
 from ..errors import StructureError
-from .extxyz import read_extxyz, take_results, write_extxyz
+from .deepmd_data import deepmd_systems, read_deepmd_sets
+from .extxyz import iterate_extxyz, take_results, write_extxyz
 from .lammps_data import read_lammps_data, write_lammps_data
 from .pymatgen_json import atoms_from_json, atoms_to_json
 
@@ -104,29 +106,54 @@ def read_structures(
     Raises:
         StructureError: no such file, an unknown format, a damaged, truncated or empty file, disordered sites.
     """
+    return list(iterate_structures(path, elements, allow_defects=allow_defects))
+
+
+def iterate_structures(
+    path: str | Path, elements: Sequence[str] | None = None, *, allow_defects: bool = False
+) -> Iterator[Atoms]:
+    """The structures of :func:`read_structures`, one after the other.
+
+    Extended XYZ and DeePMD-kit systems are read as they are asked for, so that their size does not matter.
+
+    Raises:
+        StructureError: as :func:`read_structures`; it may come after structures that can be used.
+    """
     path = Path(path)
-    form = file_format(path)
-    if not path.is_file():
+    form = "deepmd" if path.is_dir() else file_format(path)
+    if not path.exists():
         raise StructureError(f"{path}: there is no such file")
+    number = 0
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # readers warn of details (unused CIF tags) that change nothing
-            structures = _READERS[form](path, elements)
+        reader = iter(_READERS[form](path, elements))
+        while (atoms := _next(reader)) is not None:
+            number += 1
+            _check_read(atoms, number, path, allow_defects)
+            yield atoms
     except StructureError:
         raise
     except _READER_ERRORS as error:
         detail = " ".join(str(error).split()) or type(error).__name__
         raise StructureError(f"{path}: cannot be read as {form}; it may be damaged or cut short ({detail})") from error
-    if not structures or not all(len(atoms) for atoms in structures):
+    if number == 0:
+        raise StructureError(f"{path}: the file holds no structure, or one without atoms")
+
+
+def _next(reader: Iterator[Atoms]) -> Atoms | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # readers warn of details (unused CIF tags) that change nothing
+        return next(reader, None)
+
+
+def _check_read(atoms: Atoms, number: int, path: Path, allow_defects: bool) -> None:
+    if len(atoms) == 0:
         raise StructureError(f"{path}: the file holds no structure, or one without atoms")
     if allow_defects:
-        return structures
-    for number, atoms in enumerate(structures, start=1):
-        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-            raise StructureError(f"{path}: structure {number} has coordinates that are not finite numbers")
-        if atoms.numbers.min() < 1:
-            raise StructureError(f"{path}: structure {number} has atoms without a chemical element")
-    return structures
+        return
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise StructureError(f"{path}: structure {number} has coordinates that are not finite numbers")
+    if atoms.numbers.min() < 1:
+        raise StructureError(f"{path}: structure {number} has atoms without a chemical element")
 
 
 def write_structures(
@@ -159,8 +186,17 @@ def write_structures(
         ) from error
 
 
-def _read_extxyz(path: Path, elements: Sequence[str] | None) -> list[Atoms]:
-    return read_extxyz(path)
+def _read_extxyz(path: Path, elements: Sequence[str] | None) -> Iterator[Atoms]:
+    return iterate_extxyz(path)
+
+
+def _read_deepmd(path: Path, elements: Sequence[str] | None) -> Iterator[Atoms]:
+    systems = deepmd_systems(path)
+    if not systems:
+        raise StructureError(f"{path}: a folder without DeePMD-kit systems (type.raw); name a file in it")
+    for system in systems:
+        for part in read_deepmd_sets(system, elements):
+            yield from (part.atoms(k) for k in range(len(part)))
 
 
 def _write_extxyz(path: Path, frames: Sequence[Atoms], elements: Sequence[str] | None) -> None:
@@ -245,7 +281,8 @@ def _write_json(path: Path, frames: Sequence[Atoms], elements: Sequence[str] | N
     path.write_text(json.dumps(entries[0] if len(entries) == 1 else entries))
 
 
-_READERS: dict[FileFormat, Callable[[Path, Sequence[str] | None], list[Atoms]]] = {
+_READERS: dict[str, Callable[[Path, Sequence[str] | None], Iterable[Atoms]]] = {
+    "deepmd": _read_deepmd,
     "extxyz": _read_extxyz,
     "cif": _read_cif,
     "vasp": _read_vasp,

@@ -15,12 +15,13 @@ EnergyReference = Literal["none", "least_squares"] | dict[str, float]
 
 
 class FrameFileSettings(Settings):
-    """A file of labelled structures, and how its labels are called."""
+    """A file or folder of labelled structures, and how their labels are called."""
 
     path: str
     """Extended XYZ (`.extxyz`, `.xyz`, also `.gz`), ASE database (`.db`), pymatgen JSON, or a VASP output
-    (`vasprun.xml`, `OUTCAR`, also `.gz`: all ionic steps). Relative to the config file; `*`, `?` and `**` match
-    several files."""
+    (`vasprun.xml`, `OUTCAR`, also `.gz`: all ionic steps); or a folder, whose DeePMD-kit systems are read, however
+    deep they are (`deepmd/npy`, mixed too, and `deepmd/raw`). Relative to the config file; `*`, `?` and `**` match
+    several files and folders."""
     group: str | None = None
     """Name of the group that all its frames belong to, for weights, stratified splits and errors by group."""
     group_from: str = "group"
@@ -41,6 +42,8 @@ class FrameFileSettings(Settings):
     stress_sign: Literal["tension", "compression"] = "tension"
     """Under which load a positive stress is: `tension` (ASE, LAMMPS' pressure reversed) or `compression` (VASP's own,
     pressures)."""
+    type_map: tuple[str, ...] | None = None
+    """Elements of the types 0, 1, … of DeePMD-kit systems that have no `type_map.raw`."""
     has_forces: bool = True
     """Say `false` for a file with energies only: frames without forces are errors otherwise."""
 

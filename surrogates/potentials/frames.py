@@ -12,23 +12,21 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError, PropertyNotImplementedError
 
-from ...errors import ConfigError, StructureError
-from ...structures.files import file_format, read_structures
-from ...structures.vasp_output import is_vasp_output, read_vasp_output
+from ...errors import ConfigError
+from ...structures.deepmd_data import system_files
 from ..base import SurrogateError
 from .data_settings import DataSettings, FrameCheckSettings, FrameFileSettings
 from .frame import Frame
 from .frame_checks import check_duplicates, check_frame
 from .frame_labels import read_frame
 from .frame_report import FrameError, FrameReport, RowDefect, bad_sources, build_report
+from .frame_rows import frame_rows, labelled_paths
 from .reference_shift import check_energies
-
-_LABELLED_FORMATS = ("extxyz", "db", "json")
 
 
 @dataclass(frozen=True)
 class FrameFile:
-    """A file that frames were read from.
+    """A file, or a DeePMD system, that frames were read from.
 
     Attributes:
         name: as the settings call it.
@@ -99,9 +97,7 @@ def load_frames(
             n_before = len(gathered.frames)
             n_rows = _read_file(gathered, name, path, one, settings, forces_needed)
             n_frames = len(gathered.frames) - n_before
-            files.append(
-                FrameFile(name, hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), n_rows, n_frames)
-            )
+            files.append(FrameFile(name, _digest(path), n_rows, n_frames))
             n_test += n_frames if is_test else 0
     checked = _checked(gathered, n_test, settings.checks, settings.on_bad_frame == "drop", elements)
     counts = {file.name: 0 for file in files}
@@ -180,56 +176,42 @@ def _find_files(
             raise ConfigError(f"data: no file matches {one.path!r} in {base_dir}")
         for name in names:
             path = base_dir / Path(name).expanduser()
-            if not path.is_file():
-                hint = "; name a file in it, or a pattern such as */vasprun.xml" if path.is_dir() else ""
-                raise ConfigError(f"data: there is no file {path}{hint}")
-            if name in seen:
-                raise ConfigError(f"data: the file {name} is named twice")
-            seen.add(name)
-            yield name, path, one
+            found = labelled_paths(path)
+            if not found:
+                hint = " with DeePMD systems (type.raw); name a file in it, or a pattern such as */vasprun.xml"
+                raise ConfigError(f"data: there is no {f'folder {path}{hint}' if path.is_dir() else f'file {path}'}")
+            for own in found:
+                label = name if own == path else str(Path(name) / own.relative_to(path))
+                if label in seen:
+                    raise ConfigError(f"data: the file {label} is named twice")
+                seen.add(label)
+                yield label, own, one
 
 
 def _read_file(
     gathered: _Gathered, name: str, path: Path, one: FrameFileSettings, settings: DataSettings, forces_needed: bool
 ) -> int:
-    """Read a file; return how many structures it holds."""
-    default_group = path.name.split(".")[0]
-    if is_vasp_output(path):
-        return _read_vasp(gathered, name, path, one, settings, forces_needed)
-    try:
-        form = file_format(path)
-    except StructureError as error:
-        raise ConfigError(f"data: {error}; or vasprun.xml, OUTCAR") from error
-    if form not in _LABELLED_FORMATS:
-        raise ConfigError(f"data: {name} is a {form} file, which has no labels; use extended XYZ, .db, or VASP outputs")
-    structures = read_structures(path, allow_defects=True)
-    for number, atoms in enumerate(structures, start=1):
-        source = f"{name} row {number}"
-        if "failure" in atoms.info:
-            detail = str(atoms.info["failure"])
-            gathered.defects.append(RowDefect("failed_label", source, detail, "warning"))
-            continue
-        _add(gathered, name, atoms, source, default_group, one, forces_needed)
-    return len(structures)
+    """Read a file or a DeePMD system; return how many structures it holds."""
+    n_structures = 0
+    for row in frame_rows(name, path, one, settings.vasp_energy, forces_needed=forces_needed):
+        gathered.defects.extend(row.defects)
+        n_structures += row.is_structure
+        if row.frame is not None:
+            gathered.frames.append(row.frame)
+            gathered.file_of[row.frame.source] = name
+    return n_structures
 
 
-def _read_vasp(
-    gathered: _Gathered, name: str, path: Path, one: FrameFileSettings, settings: DataSettings, forces_needed: bool
-) -> int:
-    run = read_vasp_output(path)
-    key = "free_energy" if settings.vasp_energy == "free" else "energy"
-    labels = one.model_copy(update={"energy_key": key, "stress_unit": "ev_ang3", "stress_sign": "tension"})
-    if run.is_truncated:
-        detail = f"the run did not end; it has {len(run.steps)} complete ionic steps"
-        gathered.defects.append(RowDefect("truncated_run", name, detail, "warning"))
-    for step in run.steps:
-        source = f"{name} step {step.number}"
-        if not step.is_converged:
-            detail = "the electrons did not reach EDIFF"
-            gathered.defects.append(RowDefect("unconverged", source, detail, "warning"))
-            continue
-        _add(gathered, name, step.atoms, source, path.resolve().parent.name, labels, forces_needed)
-    return len(run.steps)
+def _digest(path: Path) -> str:
+    """Hash of a file's content, or of all files of a DeePMD system."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in system_files(path) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(f"{file.relative_to(path)}\0".encode())
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _add(

@@ -125,7 +125,8 @@ def test_bad_arguments(arguments: tuple[str, ...], says: str, alloysmith: Comman
 def test_shipped_configurations(name: str) -> None:
     settings: ValidationSettings = load_settings(shipped_configs()[name], ValidationSettings)
     assert len(settings.properties) == 7
-    assert set(settings.crystals[0].reference) == {"DFT", "experiment"}
+    assert all(set(crystal.reference) == {"DFT", "experiment"} for crystal in settings.crystals)
+    assert settings.crystals or settings.reference_potentials() == ("zjw04",)
 
 
 def test_a_value_that_was_not_measured_keeps_its_reference() -> None:
