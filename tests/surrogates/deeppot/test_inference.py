@@ -6,14 +6,21 @@ import sys
 import numpy as np
 import pytest
 import torch
+from alloysmith.oracles.md_settings import MdSettings
+from alloysmith.oracles.molecular_dynamics import MolecularDynamics
 from alloysmith.surrogates.deeppot.compression import MIN_DISTANCE_ANG, TOLERANCE, hermite_weights, tabulate
 from alloysmith.surrogates.deeppot.inference import CompressedDeepPot
 from alloysmith.surrogates.deeppot.model import DeepPotModel
 from alloysmith.surrogates.deeppot.networks import ResidualNetwork
 from alloysmith.surrogates.deeppot.settings import DeepPotSettings
+from alloysmith.surrogates.eam.settings import EamSettings
 from alloysmith.surrogates.potentials.base import PotentialSpec
+from alloysmith.surrogates.potentials.engine import PotentialEngine
+from alloysmith.surrogates.potentials.frame import Frame
 from alloysmith.surrogates.potentials.graph import build_graph, collate
 from alloysmith.surrogates.potentials.torch_potential import TorchPotential
+from alloysmith.surrogates.potentials.training import train
+from alloysmith.surrogates.potentials.training_settings import TrainingSettings
 from ase import Atoms
 from ase.build import bulk
 
@@ -28,7 +35,7 @@ VARIANTS = {
 
 def learnt(seed: int = 1, **changes) -> DeepPotModel:
     """A model with statistics and weights as after a training, so that all of its parts matter."""
-    parts = {"descriptor": EMBEDDING, "fitting_net": {"neuron": (10, 10)}, "cutoff_ang": 4.5, "switch_ang": 3.0}
+    parts = {"fitting_net": {"neuron": (20, 20)}, "cutoff_ang": 4.5, "switch_ang": 3.0}
     model = DeepPotSettings.model_validate({"seed": seed, **parts, **changes}).build(ELEMENTS)
     rng = np.random.default_rng(seed)
     with torch.no_grad():
@@ -192,3 +199,35 @@ def test_numba_is_loaded_only_where_a_deep_potential_is_evaluated() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def ordered(repeat: int, rattle: float, seed: int, a: float = 3.7) -> Atoms:
+    """Ni3Al, which its symmetry holds in place."""
+    atoms = Atoms(
+        "AlNi3", cell=[a] * 3, pbc=True, scaled_positions=[[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    )
+    atoms = atoms.repeat(repeat)
+    atoms.rattle(rattle, seed=seed)
+    return atoms
+
+
+@pytest.mark.slow
+def test_dynamics_conserves_the_energy() -> None:
+    """Within 1e-6 eV per atom and ps, with a potential that has learnt to hold its crystal together."""
+    eam = EamSettings(cutoff_ang=6.0).build(ELEMENTS)
+    teacher = TorchPotential(PotentialSpec("eam", ELEMENTS, 6.0), eam)
+    structures = [ordered(2, 0.03 * (1 + k % 6), k, 3.4 + 0.03 * (k % 7)) for k in range(30)]
+    labels = zip(structures, teacher.evaluate(structures), strict=True)
+    frames = [Frame(atoms, label.energy_ev, label.forces, label.stress) for atoms, label in labels]
+    parts = {"fitting_net": {"neuron": (20, 20)}, "cutoff_ang": 4.5, "switch_ang": 3.0}
+    model = DeepPotSettings.model_validate(parts).build(ELEMENTS)
+    adam = {"kind": "adam", "learning_rate": 0.01, "batch_frames": 5}
+    train(model, frames, settings=TrainingSettings.model_validate({"optimizer": adam, "max_steps": 120}), seed=0)
+    surface = potential(model)
+    settings = MdSettings(ensemble="nve", temperature_k=600.0, timestep_fs=0.5, n_steps=6_000, stride=10)
+    run = MolecularDynamics(PotentialEngine(surface), settings).run(ordered(2, 0.02, 1, 3.55))
+    assert run.stop is None
+    times_ps, energies_ev = run.trajectory.times_ps[200:], run.trajectory.conserved_ev[200:]
+    drift, _ = np.polyfit(times_ps, energies_ev / 32, 1)
+    assert abs(drift) < 1e-6
+    assert run.trajectory.temperatures_k[200:].mean() > 100.0
