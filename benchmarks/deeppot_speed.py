@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from alloysmith.oracles.md_settings import MdSettings
+from alloysmith.oracles.md_settings import MdLimits, MdSettings
 from alloysmith.oracles.molecular_dynamics import MolecularDynamics
 from alloysmith.surrogates.deeppot.deepmd_file import write_deepmd
 from alloysmith.surrogates.deeppot.model import DeepPotModel
@@ -52,7 +52,7 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
 ENERGY, FORCE, VIRIAL = 0.2, 500.0, 0.1  # prefactors of the loss, from the first step to the last
 RATE, LAST_RATE, DECAY_STEPS = 1e-3, 1e-5, 10
 N_TRAIN, N_VALIDATION = 48, 16
-SPACING_ANG, MELT_K = 3.9, 2000.0
+SPACING_ANG, MELT_K, RUN_K = 3.9, 2000.0, 600.0
 ATOM_STEPS = 12_800  # of a run of MD with DeePMD-kit: 50 steps of 256 atoms
 
 
@@ -206,7 +206,10 @@ def child(job: Mapping[str, Any]) -> None:
     torch.set_num_threads(1)
     folder = Path(job["folder"])
     if "start" in job:
-        settings = MdSettings(ensemble="nve", temperature_k=MELT_K, n_steps=job["steps"], stride=job["steps"])
+        limits = MdLimits(max_force_ev_ang=1e4, min_distance_ang=0.0, max_temperature_k=1e5)  # LAMMPS alone has none
+        settings = MdSettings(
+            ensemble="nve", temperature_k=RUN_K, n_steps=job["steps"], stride=job["steps"], limits=limits
+        )
         run = MolecularDynamics(PotentialEngine(load_potential(folder / job["model"])), settings)
         stop = run.run(read(folder / job["start"])).stop
         if stop is not None:
@@ -273,7 +276,7 @@ def export(model: DeepPotModel, stem: str, python: Path, folder: Path) -> None:
     cost_of([python, "-m", "deepmd", "convert-backend", f"{stem}.yaml", f"{stem}.pth"], folder)
 
 
-def dynamics(names: Sequence[str], python: Path, repeats: int, folder: Path) -> None:
+def dynamics(names: Sequence[str], sizes: Sequence[int], python: Path, repeats: int, folder: Path) -> None:
     """Print the table of MD; the model of each name has been trained, so that its forces hold the melt together."""
     print("\n| model | atoms | pair_style deepmd, µs an atom and step | compressed | ours | MiB | MiB | MiB |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
@@ -287,15 +290,15 @@ def dynamics(names: Sequence[str], python: Path, repeats: int, folder: Path) -> 
         (folder / "input.json").write_text(json.dumps(script))
         compress = ["compress", "-i", f"{name}.pth", "-o", f"{name}-compressed.pth", "-t", "input.json"]
         cost_of([python, "-m", "deepmd", "--pt", *compress], folder)
-        for n_repeats in (4, 8):
-            atoms = alloy(n_repeats)
+        for size in sizes:
+            atoms = alloy(round((size / 4) ** (1 / 3)))
             write(folder / "start.data", atoms, format="lammps-data", specorder=list(ELEMENTS), masses=True)
             write(folder / "start.xyz", atoms, format="extxyz")
             found = []
             for model in (f"{name}.pth", f"{name}-compressed.pth"):
 
                 def theirs(n: int, model: str = model) -> Cost:
-                    (folder / "in.lammps").write_text(_LAMMPS.format(model=model, steps=n, temperature=MELT_K))
+                    (folder / "in.lammps").write_text(_LAMMPS.format(model=model, steps=n, temperature=RUN_K))
                     return cost_of([python.parent / "lmp", "-in", "in.lammps"], folder)
 
                 found.append(per_step(theirs, ATOM_STEPS // len(atoms), repeats))
@@ -333,6 +336,8 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", choices=["float64", "float32"], default=["float64", "float32"])
     parser.add_argument("--repeats", type=int, default=3, help="each figure is the median of so many (default 3)")
     parser.add_argument("--curve-steps", type=int, default=400, help="steps of the learning curves (default 400)")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[256, 2048], help="atoms of the runs of MD")
+    parser.add_argument("--folder", type=Path, help="keeps frames and models for the next time")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -341,17 +346,20 @@ def main() -> None:
     if args.deepmd_python is None:
         print("skipped: needs an environment with deepmd-kit, --deepmd-python PATH; see --help")
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        frames = melt_frames(N_TRAIN + N_VALIDATION)
-        write_system(frames[:N_TRAIN], folder / "train")
-        write_system(frames[N_TRAIN:], folder / "validation")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (args.folder or Path(scratch)).absolute()
+        if not (folder / "validation").exists():
+            frames = melt_frames(N_TRAIN + N_VALIDATION)
+            write_system(frames[:N_TRAIN], folder / "train")
+            write_system(frames[N_TRAIN:], folder / "validation")
         python = args.deepmd_python.absolute()
         if "md" in args.parts:
             for name in args.models:
+                if (folder / f"{name}.safetensors").exists():
+                    continue
                 job = {"name": name, "is_normalized": True, "steps": 400, "validate_every": 400, "dtype": "float32"}
                 ours({"folder": str(folder), **job, "rate": 5e-3, "model": f"{name}.safetensors"}, folder)
-            dynamics(args.models, python, args.repeats, folder)
+            dynamics(args.models, args.sizes, python, args.repeats, folder)
         if "steps" in args.parts:
             training_steps(args.models, args.dtypes, python, args.repeats, folder)
         if "curves" in args.parts and "DP-8" in args.models:
