@@ -26,7 +26,7 @@ from .optimizers import Step
 
 _MAX_ROUNDS = 100  # of weights that follow the solution
 _SETTLED = 1e-6
-_BYTES_OF_SLOPES = 2**28  # of one batch
+_BYTES_OF_SLOPES = 2**24  # of one batch; larger ones are slower, since their memory is fetched anew each time
 
 
 @dataclass
