@@ -85,7 +85,7 @@ def map_grid(settings: DensityMapSettings, hops: Hops) -> MapGrid:
     Raises:
         StructureError: a crystal is neither FCC nor BCC.
     """
-    lattices = [CrystalLattice.of(hops.crystals[k]) for k in np.unique(hops.crystal)]
+    lattices = [hops.lattice(k) for k in np.unique(hops.crystal).tolist()]
     constant = float(np.mean([abs(np.linalg.det(lattice.axes)) ** (1.0 / 3.0) for lattice in lattices]))
     shells = np.unique(np.linalg.norm(hop_lattice(lattices[0].phase, 8).sites, axis=1))
     radius = 0.25 * constant * (shells[settings.n_shells - 1] + shells[settings.n_shells])
@@ -109,7 +109,7 @@ def environments(hops: Hops, phase: Phase, settings: DensityMapSettings, element
     species = np.empty((len(hops), len(sphere)), dtype=np.int8)
     for k, members in hops.by_crystal():
         atoms = hops.crystals[k]
-        crystal = CrystalLattice.of(atoms)
+        crystal = hops.lattice(k)
         kinds = index_of[atoms.numbers]
         if crystal.phase != phase or (kinds == -2).any():
             raise SurrogateError(

@@ -13,9 +13,8 @@ import numpy as np
 from ase import Atom, Atoms
 
 from ...errors import StructureError
-from ...structures.files import file_format, read_structures
+from ...structures.files import read_structures
 from ..base import SurrogateError
-from .crystal_lattice import CrystalLattice
 from .data_settings import HopDataSettings
 from .hop_lattice import hop_lattice
 from .hops import VACANT, Hops, hop_directions
@@ -111,7 +110,12 @@ def join(parts: Sequence[Hops]) -> Hops:
         for name in ("vacancy", "neighbour", "barriers_ev", "groups", "rows")
     }
     crystal = np.concatenate([part.crystal + offset for part, offset in zip(parts, offsets, strict=False)])
-    return Hops(tuple(atoms for part in parts for atoms in part.crystals), crystal, **columns)
+    lattices = {
+        k + int(offset): found
+        for part, offset in zip(parts, offsets, strict=False)
+        for k, found in part.lattices.items()
+    }
+    return Hops(tuple(atoms for part in parts for atoms in part.crystals), crystal, **columns, lattices=lattices)
 
 
 def _read_table(path: Path) -> tuple[tuple[str, ...], tuple[Mapping[str, str], ...]]:
@@ -237,17 +241,19 @@ def _structure(folder: Path, files: dict[str, list[Atoms] | str], text: str) -> 
 
 
 def _read_any(path: Path) -> list[Atoms]:
+    """The structures of a file in one of the product's formats, or of any that ASE knows."""
+    if not path.is_file():
+        raise StructureError(f"there is no file {path}")
     try:
-        file_format(path)
-    except StructureError:
-        if not path.is_file():
-            raise StructureError(f"there is no file {path}") from None
+        return read_structures(path)
+    except StructureError as ours:
         try:
             frames = ase.io.read(path, index=":")
         except Exception as error:  # readers raise anything
-            raise StructureError(f"{path}: ASE cannot read it ({error or type(error).__name__})") from error
+            raise StructureError(f"{ours}; nor can ASE read it ({error or type(error).__name__})") from error
+        if not frames:
+            raise
         return list(frames)
-    return read_structures(path)
 
 
 def _with_vacancy(atoms: Atoms, place: Sequence[float]) -> Atoms:
@@ -304,7 +310,7 @@ def _checked(rows: _Rows) -> Hops:
     )
     is_good = np.ones(len(hops), dtype=bool)
     for k, members in hops.by_crystal():
-        reasons = _against(hops.crystals[k], vacancy[members], neighbour[members])
+        reasons = _against(hops, k, members)
         for member, reason in zip(members, reasons, strict=True):
             if reason:
                 rows.problems[int(hops.rows[member])] = reason
@@ -319,15 +325,16 @@ def _checked(rows: _Rows) -> Hops:
     return hops.take(is_good)
 
 
-def _against(atoms: Atoms, vacancy: np.ndarray, neighbour: np.ndarray) -> list[str]:
-    """What is wrong with each hop of a crystal; empty if nothing."""
+def _against(hops: Hops, crystal_index: int, members: np.ndarray) -> list[str]:
+    """What is wrong with each of some hops of one crystal; empty if nothing."""
+    atoms, vacancy, neighbour = hops.crystals[crystal_index], hops.vacancy[members], hops.neighbour[members]
     n_atoms = len(atoms)
     reasons = [""] * len(vacancy)
     is_inside = (vacancy >= 0) & (vacancy < n_atoms) & (neighbour >= 0) & (neighbour < n_atoms)
     for k in np.flatnonzero(~is_inside):
         reasons[k] = f"atoms {vacancy[k]} and {neighbour[k]}; the structure has atoms 0 to {n_atoms - 1}"
     try:
-        crystal = CrystalLattice.of(atoms)
+        crystal = hops.lattice(crystal_index)
     except StructureError as error:
         return [reason or f"the structure cannot be used: {error}" for reason in reasons]
     lattice = hop_lattice(crystal.phase, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -40,9 +40,21 @@ class Hops:
     barriers_ev: np.ndarray
     groups: np.ndarray
     rows: np.ndarray
+    lattices: dict[int, CrystalLattice] = field(default_factory=dict, repr=False)
+    """What :meth:`lattice` found so far; parts of the hops share it."""
 
     def __len__(self) -> int:
         return len(self.crystal)
+
+    def lattice(self, crystal: int) -> CrystalLattice:
+        """The lattice of a crystal.
+
+        Raises:
+            StructureError: it is neither FCC nor BCC.
+        """
+        if crystal not in self.lattices:
+            self.lattices[crystal] = CrystalLattice.of(self.crystals[crystal])
+        return self.lattices[crystal]
 
     def take(self, index: np.ndarray) -> Hops:
         """The hops of ``index``, numbers or a mask."""
@@ -77,7 +89,7 @@ class Occupations:
     Attributes:
         sites: int8 ``[n_hops, n_sites]``, in the order of :attr:`HopLattice.sites`; -1 for a vacant site.
         moving: int8 ``[n_hops]``.
-        composition: float32 ``[n_hops, n_elements]``, atomic fractions in the whole crystal.
+        composition: float32 ``[n_hops, n_elements]``, atomic fractions in the crystal with the vacancy.
     """
 
     sites: np.ndarray
@@ -96,8 +108,8 @@ def all_hops(crystals: Sequence[Atoms]) -> Hops:
         StructureError: a structure is no FCC or BCC crystal.
     """
     parts = []
-    for k, atoms in enumerate(crystals):
-        lattice = CrystalLattice.of(atoms)
+    lattices = {k: CrystalLattice.of(atoms) for k, atoms in enumerate(crystals)}
+    for k, lattice in lattices.items():
         steps = HopLattice(lattice.phase, 1).directions
         neighbours = lattice.atoms_at(lattice.sites[:, None] + steps)
         n_atoms, n_neighbours = neighbours.shape
@@ -106,7 +118,16 @@ def all_hops(crystals: Sequence[Atoms]) -> Hops:
     crystal, vacancy, neighbour = (np.concatenate(part) for part in zip(*parts, strict=True))
     n_hops = len(crystal)
     groups = np.array([atoms.get_chemical_formula() for atoms in crystals])[crystal]
-    return Hops(tuple(crystals), crystal, vacancy, neighbour, np.full(n_hops, np.nan), groups, np.arange(1, n_hops + 1))
+    return Hops(
+        tuple(crystals),
+        crystal,
+        vacancy,
+        neighbour,
+        np.full(n_hops, np.nan),
+        groups,
+        np.arange(1, n_hops + 1),
+        lattices,
+    )
 
 
 def phase_of(hops: Hops) -> Phase:
@@ -116,7 +137,7 @@ def phase_of(hops: Hops) -> Phase:
         StructureError: a crystal is neither FCC nor BCC.
         SurrogateError: there are hops of both.
     """
-    phases = {CrystalLattice.of(hops.crystals[k]).phase for k in np.unique(hops.crystal)}
+    phases = {hops.lattice(k).phase for k in np.unique(hops.crystal).tolist()}
     if len(phases) != 1:
         raise SurrogateError(f"the hops are of {' and '.join(sorted(phases))} crystals; fit one model for each phase")
     return phases.pop()
@@ -138,7 +159,7 @@ def occupations(hops: Hops, lattice: HopLattice, elements: Sequence[str]) -> Occ
     composition = np.empty((len(hops), len(elements)), dtype=np.float32)
     for k, members in hops.by_crystal():
         atoms = hops.crystals[k]
-        crystal = CrystalLattice.of(atoms)
+        crystal = hops.lattice(k)
         if crystal.phase != lattice.phase:
             raise SurrogateError(
                 f"row {hops.rows[members[0]]}: a {crystal.phase} crystal; the model is {lattice.phase}"
@@ -162,8 +183,9 @@ def occupations(hops: Hops, lattice: HopLattice, elements: Sequence[str]) -> Occ
             found[reached == hops.vacancy[members[part], None]] = -1
             sites[members[part]] = found
         moving[members] = species[hops.neighbour[members]]
-        counts = np.bincount(species[species >= 0], minlength=len(elements))
-        composition[members] = counts / max(1, counts.sum())
+        is_element = species[:, None] == np.arange(len(elements))
+        counts = is_element.sum(axis=0) - is_element[hops.vacancy[members]]
+        composition[members] = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     return Occupations(sites, moving, composition)
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from alloysmith.tests.cli.toy import CommandLine
 from alloysmith.tests.surrogates.barriers.hop_tables import toy_hops, write_table
 
@@ -65,6 +66,7 @@ def test_bad_tables_and_targets_end_with_a_message(alloysmith: CommandLine, tmp_
     assert "--data" in none.err
 
 
+@pytest.mark.slow
 def test_compilers_and_learners_are_loaded_only_where_they_are_used() -> None:
     code = (
         "import sys, alloysmith.loop.cli.app, alloysmith.surrogates.barriers.settings as s; "

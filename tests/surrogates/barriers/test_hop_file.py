@@ -45,15 +45,19 @@ def test_other_names_other_separators_and_frames_of_one_file(tmp_path: Path) -> 
 
 def test_any_format_of_ase_and_columns_named_in_the_settings(tmp_path: Path) -> None:
     atoms = random_crystal(1)
-    ase.io.write(tmp_path / "cell.xsf", atoms)
     hop = all_hops([atoms]).take(np.arange(1))
-    (tmp_path / "t.csv").write_text(f"s,v,n,e\ncell.xsf,{hop.vacancy[0]},{hop.neighbour[0]},0.5\n")
+    lines = ["s,v,n,e"]
+    for name in ("cell.xsf", "cell.json", "cell.traj"):
+        ase.io.write(tmp_path / name, atoms)
+        lines.append(f"{name},{hop.vacancy[0]},{hop.neighbour[0]},0.5")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
     settings = HopDataSettings.model_validate(
         {"columns": {"structure": "s", "vacancy_site": "v", "neighbour": "n", "barrier": "e"}}
     )
     read = read_hops(tmp_path / "t.csv", settings).hops
-    assert read.barriers_ev.tolist() == [0.5]
-    np.testing.assert_array_equal(read.crystals[0].numbers, atoms.numbers)
+    assert read.barriers_ev.tolist() == [0.5] * 3
+    for crystal in read.crystals:
+        np.testing.assert_array_equal(crystal.numbers, atoms.numbers)
 
 
 def test_structures_that_have_the_vacancy(tmp_path: Path) -> None:
@@ -84,7 +88,7 @@ def test_every_bad_row_is_named(tmp_path: Path) -> None:
     v, n = int(hops.vacancy[0]), int(hops.neighbour[0])
     far = int(np.argmax(hops.crystals[0].get_distances(v, np.arange(54), mic=True)))
     bad = {
-        5: (f"structures/9.extxyz,{v},{n},0.5", "no such file"),
+        5: (f"structures/9.extxyz,{v},{n},0.5", "no file"),
         6: (f"structures/0.extxyz,{v},54,0.5", "atoms 0 to 53"),
         7: (f"structures/0.extxyz,{v},{far},0.5", "no nearest neighbour"),
         8: (f"structures/0.extxyz,{v},{v},0.5", "no nearest neighbour"),
