@@ -5,12 +5,13 @@ the same number many times over, and they mix species at random, so that an atom
 never showed together is unlike anything learned. Here the first layer has its steps spread over the distances, and
 the second makes of it
 
-- *common* functions, the same for all pairs of species: combinations of the first layer that are orthogonal, and the
-  ones that vary most, over the distances of the data (columns that the axis neurons hold);
+- *common* functions: combinations of the first layer that are orthogonal, and the ones that vary most, over the
+  distances of the data (columns that the axis neurons hold). They are the same for all pairs of species but for
+  size: an atom sees a neighbour of another species as one of its own at the distance that is as near for their sizes;
 - *contrasts*: the first of these functions times the difference between the species of neighbour and centre in group
-  and in period. They vanish among equal atoms. So what is learned of hot elements holds for a hot alloy as far as
-  its atoms are alike, and cold alloys teach the differences: element-weighted densities, as in SNAP (Thompson et al.,
-  J. Comput. Phys. 2015), but with weights that are learned.
+  and in period. They vanish among equal atoms, and are small. So what is learned of hot elements holds for a hot alloy
+  as far as its atoms are alike, and cold alloys teach the differences: element-weighted densities, as in SNAP
+  (Thompson et al., J. Comput. Phys. 2015), but with weights that are learned.
 
 Everything can change in the training that follows, and the model is as plain a DeepPot-SE as with random networks.
 """
@@ -35,7 +36,10 @@ _SHORTEST_ANG = 2.0  # functions are told apart from here to the cutoff even whe
 _N_UNIFORM = 400
 _STEEPNESS = 0.75  # of the steps of the first layer, by their spacing
 _SIZE = 0.4  # of the functions before the last tanh: nearly linear
-_CONTRAST = 0.25  # contrasts of the most different species, by the common functions
+_CONTRAST = 0.05  # contrasts of the most different species, by the common functions
+_NEAREST_ANG = 4.0  # atoms without a neighbour up to here say nothing of sizes
+_DISTINCT = 1e-2  # compositions that differ less leave sizes as they are
+_RELATIVE_ERROR = 1e-6  # of functions at scaled distances
 _NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86, 118)
 
 
@@ -80,13 +84,25 @@ def first_embeddings(
         )
     rng = np.random.default_rng([seed, 5])
     r = _distances(frames, elements, cutoff_ang, rng)
-    s, _ = weighted_inverse(torch.from_numpy(r), inner_ang, cutoff_ang)
-    x = (s.numpy() - mean) / deviation
-    weights, biases = _steps(x, n_steps, rng)
-    coefficients = _functions(np.tanh(x[:, None] * weights + biases), s.numpy(), max(n_common, *per_axis, 0))
+    s = weighted_inverse(torch.from_numpy(r), inner_ang, cutoff_ang)[0].numpy()
+    weights, biases = _steps((s - mean) / deviation, n_steps, rng)
+
+    def layer(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First layer and a constant, and the weight of neighbours."""
+        s = weighted_inverse(torch.from_numpy(r), inner_ang, cutoff_ang)[0].numpy()
+        return np.pad(
+            np.tanh((s[:, None] - mean) / deviation * weights + biases), ((0, 0), (0, 1)), constant_values=1.0
+        ), s
+
+    at_r, s = layer(r)
+    functions = _functions(at_r, s, max(n_common, *per_axis, 0))
+    sizes = _sizes(frames, elements)
     with torch.no_grad():
         for a, row in enumerate(embeddings):
             for b, network in enumerate(row):
+                at_scaled, s_scaled = layer(r * 2.0 * sizes[a] / (sizes[a] + sizes[b]))
+                wanted = s_scaled[:, None] * (at_scaled @ functions)
+                coefficients = np.linalg.lstsq(at_r * s[:, None], wanted, rcond=_RELATIVE_ERROR)[0]
                 columns = [coefficients[:, :n_common]]
                 for k, n in enumerate(per_axis):
                     columns.append(_CONTRAST * (axes[b, k] - axes[a, k]) * coefficients[:, :n])
@@ -137,6 +153,27 @@ def _distances(
     return np.concatenate([r, np.linspace(min(_SHORTEST_ANG, cutoff_ang / 2), cutoff_ang, _N_UNIFORM)])
 
 
+def _sizes(frames: Sequence[Frame], elements: Sequence[str]) -> np.ndarray:
+    """Size of the atoms of each element, ``[n_species]``, Å: the distance of nearest neighbours.
+
+    Its mean over a frame is taken for linear in the composition; elements that frames do not tell apart are equal.
+    """
+    shares, nearest = [], []
+    for frame in frames:
+        graph = build_graph(frame.atoms, elements, _NEAREST_ANG)
+        closest = np.full(len(graph.types), np.inf)
+        r = np.linalg.norm(graph.vectors, axis=1)
+        for centre in (graph.first, graph.second):
+            np.minimum.at(closest, centre, r)
+        if np.isfinite(closest).all():
+            shares.append(np.bincount(graph.types, minlength=len(elements)) / len(graph.types))
+            nearest.append(closest.mean())
+    if not nearest:
+        return np.ones(len(elements))
+    mean = float(np.mean(nearest))
+    return mean + np.linalg.lstsq(np.array(shares), np.array(nearest) - mean, rcond=_DISTINCT)[0]
+
+
 def _steps(x: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Weights and biases of a layer whose steps lie evenly over the input."""
     places = np.linspace(x.min(), x.max(), n + 2)[1:-1]
@@ -145,10 +182,12 @@ def _steps(x: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray,
     return weights, -weights * places
 
 
-def _functions(steps: np.ndarray, s: np.ndarray, n: int) -> np.ndarray:
-    """Coefficients ``[n_steps + 1, n]`` (the last of a constant) of functions that are orthogonal with the weight s^2
-    over the distances, the most variable ones first; of the size 1 but for two per cent of the distances."""
-    columns = np.concatenate([steps, np.ones((len(steps), 1))], axis=1)
-    _, spread, axes = np.linalg.svd(columns * s[:, None], full_matrices=False)
+def _functions(layer: np.ndarray, s: np.ndarray, n: int) -> np.ndarray:
+    """Coefficients ``[n_steps + 1, n]``, the last of a constant, that make functions of the first layer.
+
+    They are orthogonal with the weight s^2 over the distances, the most variable ones first, and below 1 for all but
+    two per cent of the distances.
+    """
+    _, spread, axes = np.linalg.svd(layer * s[:, None], full_matrices=False)
     coefficients = axes[:n].T / spread[:n]
-    return np.asarray(coefficients / np.quantile(np.abs(columns @ coefficients), 0.98, axis=0))
+    return np.asarray(coefficients / np.quantile(np.abs(layer @ coefficients), 0.98, axis=0))

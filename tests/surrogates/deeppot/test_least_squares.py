@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from alloysmith.surrogates.base import SurrogateError
+from alloysmith.surrogates.deeppot.environment import weighted_inverse
 from alloysmith.surrogates.deeppot.model import DeepPotModel
 from alloysmith.surrogates.deeppot.radial_start import contrasts
 from alloysmith.surrogates.deeppot.settings import DeepPotSettings
@@ -118,7 +119,7 @@ def test_a_ridge_makes_small_weights_and_worse_fits() -> None:
         model = model_of()
         scores.append(solved(model, frames(), ridge).best_metrics["score"])
         sizes.append(float(output_weights(model).abs().max()))
-    assert sizes[1] < 0.2 * sizes[0]
+    assert sizes[1] < 0.4 * sizes[0]
     assert scores[1] > 1.2 * scores[0]
 
 
@@ -135,16 +136,26 @@ def test_the_start_from_data_beats_the_random_one() -> None:
     assert errors["data"] < 0.6 * errors["random"]
 
 
-def test_equal_atoms_have_no_contrasts() -> None:
+def test_equal_atoms_have_no_contrasts_and_others_are_seen_by_their_size() -> None:
+    """Aluminium sees nickel as aluminium that is further away by the mean of their sizes, and as another species."""
     model = model_of()
-    model.prepare(frames(), seed=0)
-    x = torch.linspace(-0.5, 2.0, 7, dtype=torch.float64)[:, None]
-    alike, other = model.embedding(0, 0)(x), model.embedding(0, 1)(x)
-    torch.testing.assert_close(alike[:, :6], other[:, :6])
-    assert alike[:, 6:].abs().max() < 1e-12
-    assert other[:, 6:].abs().max() > 1e-2
-    torch.testing.assert_close(model.embedding(1, 0)(x)[:, 6:], -other[:, 6:])
+    model.prepare([Frame(bulk("Al"), -3.0), Frame(bulk("Ni"), -5.0), Frame(bulk("Al", a=3.9), -2.9)], seed=0)
+    r = torch.linspace(2.5, 3.6, 12, dtype=torch.float64)[:, None]
+
+    def seen(centre: int, neighbour: int, r: torch.Tensor) -> torch.Tensor:
+        s, _ = weighted_inverse(r, 3.0, 4.5)
+        x = (s - model.means[0]) / model.deviations[0, 0]
+        return s * model.embedding(centre, neighbour)(x)
+
     assert model.means[0] == model.means[1]
+    assert seen(0, 0, r)[:, 6:].abs().max() < 1e-12
+    for centre, neighbour in ((0, 1), (1, 0)):
+        found = seen(centre, neighbour, r)
+        sizes = [(4.05 + 3.9) / 2, 3.52]  # nearest neighbours of fcc, but for a factor
+        ratio = 2.0 * sizes[centre] / sum(sizes)
+        torch.testing.assert_close(found[:, :6], seen(centre, centre, ratio * r)[:, :6], rtol=0.0, atol=0.015)
+        assert (found[:, :6] - seen(centre, centre, r)[:, :6]).abs().max() > 0.03
+        assert found[:, 6:].abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(
