@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..events import Evaluated, Event, Failed, Requested, Resumed, Retrained, Stopped
+from ..events import Evaluated, Event, Failed, Requested, Resumed, Retrained, Stopped, Tuned
 from ..state import CampaignState
 from ..summary import CampaignSummary, summarize
 from ..texts import axis_label, composition_text, duration_text, number_text, unit_of, value_text
@@ -167,6 +167,9 @@ def event_line(event: Event, state: CampaignState) -> Text | None:
             return Text(f"{clock}round {event.round}: {len(event.requests)} requested", style="cyan")
         case Retrained():
             return Text(f"{clock}surrogate fitted on {event.n_train} labels in {event.wall_s:.1f} s", style="magenta")
+        case Tuned():
+            found = f"{event.error_before:.4g} → {event.error:.4g}" if event.error < event.error_before else "kept"
+            return Text(f"{clock}surrogate's settings searched on {event.n_labels} labels: {found}", style="magenta")
         case Resumed():
             return Text(f"{clock}{event.driver} takes over", style="cyan")
         case Stopped():

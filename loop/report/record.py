@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...generators.base import Evaluation, Objective
-from ..events import Evaluated, Failed, Requested, Retrained
+from ..events import Evaluated, Failed, Requested, Retrained, Tuned
 from ..state import CampaignState
 from ..store.event_log import read_events
 from ..texts import axis_label, unit_of
@@ -54,6 +54,7 @@ class CampaignRecord:
         evaluations: ended ones in order of ending (of request in synchronous campaigns).
         spans: every attempt, in order of ending.
         model_of: request id -> model file in force when it was requested.
+        tunings: searches of the surrogate's settings.
         n_budget: evaluations that may be spent.
         elapsed_s: wall seconds of all sessions together.
         n_workers: workers seen.
@@ -70,6 +71,7 @@ class CampaignRecord:
     evaluations: Sequence[Evaluation]
     spans: Sequence[WorkSpan] = ()
     model_of: Mapping[str, str] = field(default_factory=dict)
+    tunings: Sequence[Tuned] = ()
     n_budget: int | None = None
     elapsed_s: float = 0.0
     n_workers: int = 1
@@ -149,6 +151,7 @@ def read_record(run_dir: Path, *, unit: str | None = None) -> CampaignRecord:
         evaluations=state.evaluations,
         spans=spans,
         model_of=model_of,
+        tunings=tuple(state.tunings),
         n_budget=state.budget.get("n_evaluations"),
         elapsed_s=state.elapsed_s,
         n_workers=max(1, len(state.busy_s)),

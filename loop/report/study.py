@@ -141,9 +141,9 @@ def _parallel(config: StudyConfig, finished: Sequence[TrialRecord]) -> Section |
     first = dimensions[len(config.space)]
     minimizes = config.objectives[0].direction == "minimize"
     line = {"color": first["values"], "colorscale": SCALE, "reversescale": minimizes}
-    figure = go.Figure(go.Parcoords(line=line, dimensions=dimensions, labelangle=-12))
-    figure.update_layout(margin={"l": 90, "r": 90, "t": 90, "b": 30})
-    return Section("All settings", plot(figure, name="parallel", height=460))
+    room = {"x": [0.04, 0.93], "y": [0.0, 0.83]}  # for the names of the axes, which are turned
+    figure = go.Figure(go.Parcoords(line=line, dimensions=dimensions, labelangle=-25, domain=room))
+    return Section("All settings", plot(figure, name="parallel", height=520))
 
 
 def _dimension(key: str, parameter: ParameterRange, finished: Sequence[TrialRecord]) -> dict[str, Any]:

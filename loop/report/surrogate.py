@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,7 +37,8 @@ def surrogate(record: CampaignRecord, forecasts: Sequence[Forecast]) -> Section 
         "before its label was known. They are harder than a random split: candidates are chosen where the surrogate "
         "is hopeful or unsure."
     )
-    return Section("Surrogate", paragraph(intro) + f'<div class="columns">{panels}</div>' + _figures(mean, std, actual))
+    body = paragraph(intro) + f'<div class="columns">{panels}</div>' + _figures(mean, std, actual)
+    return Section("Surrogate", body + _tunings(record))
 
 
 def _parity(
@@ -130,3 +132,18 @@ def _figures(mean: np.ndarray, std: np.ndarray, actual: np.ndarray) -> str:
         )
     header = ["forecasts", "n", "MAE", "RMSE", "RMSE of their mean", "R²", "within 1 σ (68 %)", "within 1.96 σ (95 %)"]
     return table(header, rows, numeric=range(1, len(header)))
+
+
+def _tunings(record: CampaignRecord) -> str:
+    """What each search of the surrogate's settings found."""
+    if not record.tunings:
+        return ""
+    rows = []
+    for event in record.tunings:
+        settings = ", ".join(f"{name} {value}" for name, value in event.settings.items())
+        errors = (f"{event.error_before:.4g}", f"{event.error:.4g}")
+        rows.append([str(event.n_labels), str(event.n_trials), *errors, html.escape(settings), f"{event.wall_s:.1f}"])
+    error = str(record.config["agent"]["retuning"]["error"]).upper()
+    head = ["labels", "settings tried", f"{error} before", f"{error} after", "settings from then on", "seconds"]
+    note = paragraph("Its settings were searched on the labels so far, judged by cross-validation:")
+    return note + table(head, rows, numeric=(0, 1, 2, 3, 5))

@@ -16,6 +16,7 @@ from alloysmith.loop.campaign import Campaign
 from alloysmith.loop.config import CampaignConfig, check_config, load_config
 from alloysmith.loop.events import Requested, Retrained, Tuned
 from alloysmith.loop.learning.config import load_learning_config
+from alloysmith.loop.report.build import write_report
 from alloysmith.loop.state import replay
 from alloysmith.loop.store.event_log import read_events
 
@@ -71,6 +72,10 @@ def test_settings_are_searched_when_labels_have_grown(make_config: MakeConfig, t
     model = next(e for e in events if isinstance(e, Retrained) and e.round == last).model
     assert (tmp_path / "run" / "models" / model).is_file()
     assert (tmp_path / "run" / "tuning" / "000010" / "journal.log").is_file()
+    write_report(tmp_path / "run", tmp_path / "report.html")
+    document = (tmp_path / "report.html").read_text()
+    assert "RMSE before" in document
+    assert "settings from then on" in document
 
 
 def test_the_best_of_the_settings_is_kept(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
+import ray
 import yaml
 from alloysmith.agents.optuna_study import TrialRecord
 from alloysmith.errors import ConfigError
@@ -26,6 +28,8 @@ from alloysmith.structures.files import read_structures, write_structures
 from alloysmith.structures.settings import SystemSettings
 from alloysmith.surrogates.base import SurrogateError
 from alloysmith.tests.studies import STUDY, write_study
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 SPACE = STUDY["space"]
 FORCE = {"metric": "validation_force_mae"}
@@ -187,6 +191,41 @@ def test_pruning_ends_trials_early(tmp_path: Path) -> None:
     assert all(len(trial.steps) < 11 for trial in pruned)
     assert len(pruned) + len(finished) == 8
     assert all(trial.figures["n_steps"] < finished[0].figures["n_steps"] for trial in pruned)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["process_pool", pytest.param("ray", marks=pytest.mark.ray)])
+def test_trials_in_other_processes_are_pruned_while_they_run(executor: str, tmp_path: Path) -> None:
+    space = {"training.optimizer.learning_rate": {"float": [1e-5, 10.0], "log": True}}
+    fit = {**STUDY["fit"], "training": {"max_epochs": 10, "optimizer": {"kind": "adam"}, "patience": None}}
+    pruner = {"kind": "median", "n_startup_trials": 2}
+    # two trials share what Ray is told is a GPU; PyTorch finds none there and takes the CPU
+    execution = {"executor": executor, "n_workers": 2, "ray": {"gpus_per_worker": 0.5}}
+    path = write_study(tmp_path, fit=fit, space=space, n_trials=8, pruner=pruner, execution=execution, seed=3)
+    if executor == "ray":
+        ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        end = run_study(load_study_config(path), tmp_path / "study")
+    finally:
+        ray.shutdown()
+    by_condition = {trial.condition for trial in end.trials}
+    assert by_condition == {"finished", "pruned"}
+    for trial in end.trials:
+        assert (len(trial.steps) < 11) is (trial.condition == "pruned")
+
+
+def test_other_tools_of_optuna_read_the_journal(tmp_path: Path) -> None:
+    config = load_study_config(write_study(tmp_path))
+    end = run_study(config, tmp_path / "study")
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study" / "journal.log")))
+    (name,) = optuna.get_all_study_names(storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    assert study.metric_names == ["validation_force_mae"]
+    assert study.best_value == min(trial.values[0] for trial in end.trials)
+    assert set(study.best_params) == set(config.space)
+    assert [trial.user_attrs["figures"]["n_parameters"] for trial in study.trials] == [
+        trial.figures["n_parameters"] for trial in end.trials
+    ]
 
 
 def test_a_trial_that_fails_is_not_the_end_and_many_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
