@@ -194,6 +194,7 @@ def network_from_state(
 def _in_ev(report: Report, member: int, scale_ev: float) -> Report:
     def tell(epoch: int, metrics: Metrics) -> bool:
         row = {"network": float(member + 1), "epoch": metrics["epoch"], "rate": metrics["rate"]}
-        return report(epoch, row | {"validation_mae_ev": scale_ev * metrics["validation_mae"]})
+        errors = {f"{part}_mae_ev": scale_ev * metrics[f"{part}_mae"] for part in ("training", "validation")}
+        return report(epoch, row | errors)
 
     return tell

@@ -145,7 +145,7 @@ def train_network(
                 raise SurrogateError("the training diverges: the error is no number; lower the learning rate")
             progress.cpu_s = time.process_time() - clock
             _take_note(progress, error, network, settings)
-            metrics = {"epoch": float(progress.epoch), "loss": loss, "validation_mae": error, "rate": progress.rate}
+            metrics = {"epoch": float(progress.epoch), "training_mae": loss, "validation_mae": error, "rate": progress.rate}
             if report is not None and not report(progress.epoch, metrics):
                 progress.is_done = True
             is_due = progress.is_done or time.monotonic() - written >= settings.checkpoint_every_s
@@ -178,7 +178,7 @@ def _epoch(
     device: torch.device,
     rng: np.random.Generator,
 ) -> float:
-    """One pass over the hops; the mean loss."""
+    """One pass over the hops; the mean absolute error on the way."""
     network.train()
     order = rng.permutation(len(inputs))
     n_steps = len(inputs) // settings.batch_size  # the rest, other hops each time, is left for another epoch
@@ -193,11 +193,12 @@ def _epoch(
             group["lr"] = progress.rate
         index = order[step * settings.batch_size : (step + 1) * settings.batch_size]
         wanted = torch.as_tensor(targets[index], dtype=torch.float32, device=device)
-        loss = measure(network(*inputs.batch(index, device, rng)), wanted)
+        outputs = network(*inputs.batch(index, device, rng))
+        loss = measure(outputs, wanted)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        total += float(loss.detach())
+        total += float((outputs.detach() - wanted).abs().mean())
     return total / n_steps
 
 
