@@ -17,6 +17,7 @@ from ...oracles.settings import OracleSettings
 from ...structures.settings import Settings, SystemSettings
 from ...surrogates.potentials.constraints.settings import ConstraintSettings
 from ...surrogates.potentials.data_settings import DataSettings, EnergyReference
+from ...surrogates.potentials.optimizer_settings import LeastSquaresSettings
 from ...surrogates.potentials.settings import ModelSettings
 from ...surrogates.potentials.training_settings import TrainingSettings
 from ..config import ExecutionSettings, oracle_spec, take_in_fit, validate_settings
@@ -34,8 +35,10 @@ class CommitteeSettings(Settings):
     share: float = Field(default=0.8, gt=0.1, lt=1.0)
     """Share of the labels, drawn at random, that each of the others learns from. With all of them the members would
     agree where they know nothing."""
-    warm_start: bool = True
-    """Whether each starts from its weights of the round before, rather than from the beginning."""
+    warm_start: bool | None = None
+    """Whether each starts from its weights of the round before, rather than from the beginning. By default it does,
+    unless it is solved for by `least_squares`, which would leave all but the last layers as the first labels had them
+    made."""
 
 
 class LearningBudget(Settings):
@@ -130,6 +133,13 @@ class LearningConfig(Settings):
                 "it holds for the oracle's labels as well"
             )
         return self
+
+    @property
+    def starts_warm(self) -> bool:
+        """Whether members start from their weights of the round before."""
+        if self.committee.warm_start is not None:
+            return self.committee.warm_start
+        return not isinstance(self.training.optimizer, LeastSquaresSettings)
 
     def results_hash(self) -> str:
         """Hash of what decides the results: all but the name, the budget, the end and the machine."""

@@ -99,7 +99,7 @@ def _trainings(site: Site, index: int, frames: Sequence[Frame]) -> list[MemberTr
     config, folder = site.config, site.folder(index)
     references = reference_energies(config.energy_reference, frames, config.system.elements)
     reduced = without_reference(frames, references)
-    has_earlier = config.committee.warm_start and index > 0 and site.folder(index - 1).committee.exists()
+    has_earlier = config.starts_warm and index > 0 and site.folder(index - 1).committee.exists()
     before = read_committee(site, index - 1) if has_earlier else None
     return [
         MemberTraining(

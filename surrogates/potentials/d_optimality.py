@@ -75,7 +75,7 @@ def d_optimal(features: np.ndarray, n: int, known: np.ndarray | None = None) -> 
     scale = np.sqrt((everything**2).mean(axis=0))
     scale = np.where(scale > 1e-12 * scale.max(initial=0.0), scale, np.inf)
     rows = features / scale
-    inverse = np.eye(features.shape[1]) / _RIDGE
+    inverse: np.ndarray = np.eye(features.shape[1]) / _RIDGE
     if known is not None and len(known):
         scaled = known / scale
         inverse = np.linalg.inv(scaled.T @ scaled + _RIDGE * np.eye(features.shape[1]))

@@ -10,7 +10,6 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import pytest
 from alloysmith.errors import ConfigError
 from alloysmith.generators.base import Failure
@@ -20,13 +19,18 @@ from alloysmith.loop.labelling import LabellingRun
 from alloysmith.loop.learning.config import LearningConfig, load_learning_config
 from alloysmith.loop.learning.endings import LearningError
 from alloysmith.loop.learning.figures import has_settled
+from alloysmith.loop.learning.labelled import IS_TEST
 from alloysmith.loop.learning.learning import LearningEnd, learn
 from alloysmith.loop.learning.rounds import CONFIG_NAME, POTENTIAL_NAME, RoundFolder, RoundRecord, read_records
+from alloysmith.loop.learning.site import Stage
+from alloysmith.loop.learning.training import share_of
 from alloysmith.loop.report.learning import is_learning, learning_report
 from alloysmith.oracles.base import FailureKind
 from alloysmith.structures.files import read_structures
 from alloysmith.surrogates.base import SurrogateError
-from alloysmith.surrogates.potentials.settings import load_potential
+from alloysmith.surrogates.potentials.committee import Committee
+from alloysmith.surrogates.potentials.frame import Frame
+from alloysmith.surrogates.potentials.settings import load_potential, save_potential
 from ase import Atoms
 
 SMALL = {
@@ -85,7 +89,7 @@ def test_an_oracle_without_forces_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in shipped_configs() if name.startswith("learn_")])
 def test_shipped_configurations(name: str) -> None:
-    assert load_learning_config(shipped_configs()[name]).potential.kind == "eam"
+    assert load_learning_config(shipped_configs()[name]).potential.kind == {"nicr": "eam"}.get(name[6:], "deeppot")
 
 
 def test_a_budget_that_the_first_structures_exceed_is_refused() -> None:
@@ -211,36 +215,136 @@ def test_a_constraint_of_other_elements_is_told_before_anything_is_spent(tmp_pat
         load_learning_config(path)
 
 
-def _run(run_dir: Path) -> None:
-    os._exit(learn(_config(), run_dir).exit_code)
+def test_random_selection_labels_any_of_those_visited(tmp_path: Path) -> None:
+    # bounds that no structure of this student reaches, so that a selection by deviation would label nothing
+    selection = {"kind": "random", "batch_size": 2, "n_test": 1, "target_force_error_ev_ang": 1e6}
+    selection["failed_force_error_ev_ang"] = 1e7
+    exploration = {**TINY["exploration"], "n_steps": 60, "force_field": "teacher"}
+    end = learn(_tiny(selection=selection, exploration=exploration), tmp_path)
+    first, second = end.records
+    assert (second.n_visited, second.n_chosen, second.shares["accurate"]) == (6, 3, 1.0)
+    assert (second.n_labels, second.n_test) == (first.n_labels + 2, first.n_test + 1)
+    visited = read_structures(RoundFolder(tmp_path, 1).explored.structures)
+    rows = read_structures(RoundFolder(tmp_path, 1).labelled)
+    assert [bool(row.info.get(IS_TEST, False)) for row in rows] == [False, False, True]
+    assert {row.info["step"] for row in rows} <= {atoms.info["step"] for atoms in visited}
+    assert len(second.calibration) == 2
+
+
+def test_a_teacher_that_runs_no_dynamics_cannot_explore() -> None:
+    oracle = {**SMALL["oracle"], "kind": "relaxation"}
+    with pytest.raises(ValueError, match="only with an oracle of kind single_point, not relaxation"):
+        _config(oracle=oracle, exploration={"force_field": "teacher"})
+
+
+def test_a_d_optimal_batch_is_chosen_of_the_candidates(tmp_path: Path) -> None:
+    selection = {**TINY["selection"], "diversity": "d_optimal"}
+    end = learn(_tiny(selection=selection), tmp_path)
+    assert end.records[1].n_chosen == 2
+
+
+def test_a_member_leaves_out_the_same_labels_in_every_round() -> None:
+    frames = [Frame(Atoms("Al"), float(k)) for k in range(40)]
+    config = _config(committee={"n_members": 3, "share": 0.7})
+    for member in (1, 2):
+        early = {frame.energy_ev for frame in share_of(frames[:20], config, member)}
+        late = {frame.energy_ev for frame in share_of(frames, config, member)}
+        assert 8 < len(early) < 20
+        assert 20 < len(late) < 40
+        assert len(early ^ {energy for energy in late if energy < 20.0}) <= 2  # ends that keep it from all and none
+    assert share_of(frames, config, 1) != share_of(frames, config, 2)
+    assert len(share_of(frames[:1], config, 1)) == 1
+    assert len(share_of(frames[:2], config, 1)) == 1
+
+
+def test_a_training_that_fails_ends_the_learning_with_its_reason(tmp_path: Path) -> None:
+    training = {"max_epochs": 1, "optimizer": {"kind": "adam", "learning_rate": 1e6}, "max_rollbacks": 0}
+    with pytest.raises(LearningError, match=r"round 1: member 0 of the committee cannot be trained: .*diverges"):
+        learn(_tiny(training={**training, "max_epochs": 9, "explosion_factor": 1.5}), tmp_path)
+
+
+def test_members_and_runs_that_had_ended_before_a_kill_are_not_done_again(
+    ended: tuple[Path, LearningEnd], tmp_path: Path
+) -> None:
+    whole, end = ended
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    folder = RoundFolder(copy, 1)
+    committee = load_potential(folder.committee)
+    assert isinstance(committee, Committee)
+    for path in (RoundFolder(copy, 2).committee, folder.committee, folder.record, folder.labelled, folder.chosen):
+        path.unlink()
+    (copy / POTENTIAL_NAME).unlink()
+    # as a kill leaves it while the second member is trained, and the only run has ended
+    save_potential(committee.members[0], folder.member(0))
+    folder.explored.structures.rename(folder.run(0).structures)
+    folder.explored.facts.rename(folder.run(0).facts)
+    stages: list[tuple[int, Stage, str]] = []
+    again = learn(_tiny(), copy, on_progress=lambda *told: stages.append(told))
+    assert _figures(again) == _figures(end)
+    assert (copy / POTENTIAL_NAME).read_bytes() == (whole / POTENTIAL_NAME).read_bytes()
+    told = {detail for index, stage, detail in stages if index == 1 and stage in ("training", "exploring")}
+    assert "0 of 1 members trained from 4 labels, 0% done" in told
+    assert not any(detail.startswith("1 of 1 runs") for detail in told)
+    assert sorted(path.name for path in folder.path.glob("[mr]*-*")) == []
+
+
+def _run(config: LearningConfig, run_dir: Path) -> None:
+    os._exit(learn(config, run_dir).exit_code)
 
 
 def _figures(end: LearningEnd) -> list[RoundRecord]:
     return [replace(record, seconds={}) for record in end.records]
 
 
+def _files(run_dir: Path) -> dict[str, bytes]:
+    """All files that tell what was learnt."""
+    names = ("*.safetensors", "rounds/*/*.safetensors", "rounds/*/*.extxyz")
+    return {str(path.relative_to(run_dir)): path.read_bytes() for name in names for path in run_dir.glob(name)}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LearningEnd]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return folder, learn(_config(), folder)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_killed_learning_ends_as_the_uninterrupted_one(tmp_path: Path) -> None:
-    whole = learn(_config(), tmp_path / "whole")
+@pytest.mark.parametrize("executor", ["in_process", "process_pool"])
+def test_a_killed_learning_ends_as_the_uninterrupted_one(
+    executor: str, uninterrupted: tuple[Path, LearningEnd], tmp_path: Path
+) -> None:
+    """Whatever does its jobs: the uninterrupted one did them in this process."""
+    folder, whole = uninterrupted
     assert whole.reason == "rounds"
     assert len(whole.records) == 3
     assert whole.records[-1].n_labels > 8
     assert whole.records[-1].test_errors["force_mae_ev_ang"] < 0.2
+    config = _config(execution={"executor": executor, "n_workers": 2})
     broken, chance = tmp_path / "broken", random.Random(4)
     context = get_context("forkserver")
     context.set_forkserver_preload(["alloysmith.loop.learning.learning"])
     for _ in range(4):
-        driver = context.Process(target=_run, args=(broken,))
+        driver = context.Process(target=_run, args=(config, broken))
         driver.start()
         time.sleep(chance.uniform(1.0, 6.0))
         driver.kill()
         driver.join()
-    again = learn(_config(), broken)
+    again = learn(config, broken)
     assert _figures(again) == _figures(whole)
-    first, second = (load_potential(tmp_path / name / POTENTIAL_NAME) for name in ("whole", "broken"))
-    for name, array in first.state().arrays.items():
-        np.testing.assert_array_equal(array, second.state().arrays[name])
+    assert _files(broken) == _files(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_on_ray_it_learns_the_same(uninterrupted: tuple[Path, LearningEnd], tmp_path: Path) -> None:
+    config = _config(execution={"executor": "ray", "n_workers": 2}, stopping={"max_rounds": 1})
+    end = learn(config, tmp_path)
+    assert _figures(end) == _figures(uninterrupted[1])[:2]
+    name = "rounds/0001/committee.safetensors"
+    assert _files(tmp_path)[name] == _files(uninterrupted[0])[name]
 
 
 @pytest.mark.slow
