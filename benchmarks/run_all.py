@@ -17,7 +17,8 @@ from datetime import date
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != Path(__file__).stem)
+_NO_BENCHMARKS = {Path(__file__).stem, "deepmd_peer"}
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in _NO_BENCHMARKS)
 
 
 def main() -> None:
