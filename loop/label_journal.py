@@ -17,6 +17,7 @@ from ..errors import AlloysmithError
 from ..generators.base import Failure
 from ..oracles.base import FailureKind, Label
 from ..structures.base import structure_id
+from ..structures.vacancy_hop import NEIGHBOUR_KEY
 from .encoding import StoredLabel, decode_value, encode_label, encode_value
 
 _VERSION = 1
@@ -27,8 +28,9 @@ class JournalError(AlloysmithError):
 
 
 def request_key(atoms: Atoms, phase: str | None) -> str:
-    """What an oracle's answer depends on: the structure, and the phase it must keep."""
-    return f"{structure_id(atoms)}-{phase or 'any'}"
+    """What an oracle's answer depends on: the structure, the phase it must keep, and the hop that is marked in it."""
+    hop = f"-{atoms.info[NEIGHBOUR_KEY]}" if NEIGHBOUR_KEY in atoms.info and (atoms.numbers == 0).any() else ""
+    return f"{structure_id(atoms)}-{phase or 'any'}{hop}"
 
 
 class LabelJournal:

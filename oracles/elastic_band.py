@@ -23,16 +23,23 @@ from .quasi_newton import InverseHessian
 ImageFunction = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """Positions ``[n_atoms, 3]``, Å -> energy, eV, and forces ``[n_atoms, 3]``, eV/Å."""
 
-_MAX_MOVE_ANG = 0.1
+_MAX_MOVES_ANG = (0.1, 0.03)
+"""Largest step of an atom; a band that does not converge is tried again in smaller ones."""
 _GUIDE_ABOVE_EV_ANG = 0.5
 """Until forces are below this, images relax across the guide; tangents of a band so far from the path are wild."""
 _SETTLE_BELOW_EV_ANG = 0.05
 """Then the climbing image climbs alone until its force is below this, because it decides where the others belong."""
 _MAX_CLIMB_ANG = 0.1
+_CLIMB_BELOW_EV_ANG = 0.02
+_CLIMB_BELOW_SLOPE = 0.3
+"""The climbing image climbs where the force across the guide is below the one or the other: the slope of a crystal that
+has not given way says little."""
 _MIN_CURVATURE_EV_ANG2 = 0.3
 _TETHER = 0.7
 """In bulk moduli times lengths: about 2 eV/Å^2, the slope of a hop by the distance of images."""
 _MIN_CURVATURE = 0.05
+_STEPS_TO_SETTLE = 60
+"""After so many steps beside a converged climbing image, a path that has gone astray is laid anew."""
 _SHARE_OF_SHIFT = 0.5
 """All of it would swing to and fro, as the tangents turn with it."""
 _MIN_PROGRESS_ANG = 1e-3
@@ -49,7 +56,7 @@ class BandLimits:
         spring_ev_ang2: stiffness of the springs between images, eV/Å^2.
         force_ev_ang: largest component of the force on the climbing image, eV/Å.
         path_force_ev_ang: the same on the other images.
-        max_steps: steps of the band before it counts as not converged.
+        max_steps: steps of the band before it is tried again, more carefully, or counts as not converged.
     """
 
     spring_ev_ang2: float = 5.0
@@ -145,19 +152,58 @@ def converge_band(
         OracleError: ``not_converged``; ``no_saddle`` where the energy has no maximum between the ends; or what the
             functions raise.
     """
-    band = _Band(functions, path, guide, springs, limits)
-    for n_steps in range(limits.max_steps + 1):
-        if band.is_converged():
-            return band.result(n_steps)
-        if n_steps < limits.max_steps:
-            band.step()
+    n_calls = 0
+    for max_move_ang in _MAX_MOVES_ANG:
+        band = _Band(functions, path, guide, springs, limits, max_move_ang)
+        for n_steps in range(limits.max_steps + 1):
+            if band.is_converged():
+                return band.result(n_steps, n_calls)
+            if n_steps < limits.max_steps:
+                band.step()
+        n_calls += band.n_calls
+    residuals = band.residuals()
     raise OracleError(
         FailureKind.NOT_CONVERGED,
-        f"after {limits.max_steps} steps the largest force on the band is {band.residuals().max():.3g} eV/Å and that "
-        f"on the climbing image {band.residuals()[band.climbing]:.3g} (allowed {limits.path_force_ev_ang:g} and "
+        f"after {limits.max_steps} steps the largest force on the band is {residuals.max():.3g} eV/Å and that on the "
+        f"climbing image {residuals[band.climbing]:.3g} (allowed {limits.path_force_ev_ang:g} and "
         f"{limits.force_ev_ang:g}); allow more steps or larger forces",
-        {"max_force_ev_ang": float(band.residuals().max()), "n_calls": band.n_calls},
+        {"max_force_ev_ang": float(residuals.max()), "n_calls": n_calls},
     )
+
+
+class _RidgeSearch:
+    """Looks for the maximum along a line from slopes, by secants within a bracket.
+
+    Args:
+        curvature: estimate of the negative second derivative, eV/Å^2.
+    """
+
+    def __init__(self, curvature: float) -> None:
+        self.curvature = curvature
+        self._last: tuple[float, float] | None = None
+        self._below, self._above = -np.inf, np.inf
+
+    def step(self, place: float, slope: float) -> float:
+        """How far to go, Å.
+
+        Args:
+            place: where we are, Å.
+            slope: force along the line, eV/Å: negative before the maximum.
+        """
+        if self._last is not None and abs(place - self._last[0]) > _MIN_PROGRESS_ANG:
+            found = (slope - self._last[1]) / (place - self._last[0])
+            self.curvature = float(np.clip(found, 0.3 * self.curvature, 3.0 * self.curvature))
+        self._last = (place, slope)
+        if slope < 0.0:
+            self._below = place
+        else:
+            self._above = place
+        if self._above - self._below < 10.0 * _MIN_PROGRESS_ANG:  # or negative: the crystal has changed meanwhile
+            self._below, self._above = -np.inf, np.inf
+        target = place + float(np.clip(-slope / self.curvature, -_MAX_CLIMB_ANG, _MAX_CLIMB_ANG))
+        if not self._below <= target <= self._above:
+            target = 0.5 * (self._below + self._above)
+        return target - place
 
 
 class _Band:
@@ -170,6 +216,7 @@ class _Band:
         guide: np.ndarray,
         springs: BandSprings,
         limits: BandLimits,
+        max_move_ang: float,
     ) -> None:
         n_images = len(path)
         self._functions = functions
@@ -185,7 +232,9 @@ class _Band:
         guide = (guide - guide.mean(axis=0)).ravel()
         self._guide = guide / np.linalg.norm(guide)
         self._is_guided = True
-        self._curvature = 0.0
+        self._n_settling = 0
+        self._max_move_ang = max_move_ang
+        self._ridge = _RidgeSearch(_MIN_CURVATURE_EV_ANG2)
         self.climbing = 1 + int(np.argmax(self._energies[1:-1]))
         self._tangents = np.tile(self._guide, (n_images, 1))
 
@@ -223,6 +272,11 @@ class _Band:
     def step(self) -> None:
         """Move and evaluate the images whose force is too large."""
         residuals = self.residuals()
+        if not self._is_guided and residuals[self.climbing] <= self._limits.force_ev_ang:
+            self._n_settling += 1
+            if self._n_settling % _STEPS_TO_SETTLE == 0:
+                self._lay_straight()
+                residuals = self.residuals()
         shifts = np.zeros(len(self._x)) if self._is_guided else self._uneven()
         moves = []
         for k in range(1, len(self._x) - 1):
@@ -233,19 +287,35 @@ class _Band:
             if residuals[k] > 0.8 * limit:
                 moves.append((k, self._uphill(k) if is_climber else self._across(k, float(shifts[k]))))
         for k, move in moves:
-            move = move / max(float(np.abs(move).max()) / _MAX_MOVE_ANG, 1.0)
+            move = move / max(float(np.abs(move).max()) / self._max_move_ang, 1.0)
             forces_before = self._forces[k].copy()
             self._x[k] += move
             self._evaluate(k)
             change = forces_before - self._forces[k]
             if not self._is_guided and k == self.climbing:
-                move, change = self._learn_ridge(move, change)
+                progress = float(self._guide @ move)  # its share of the change is no curvature across the guide
+                change = change + self._ridge.curvature * progress * self._guide
+                move = move - progress * self._giving_way(k)
             elif not self._is_guided:
                 move = move - float(move @ self._tangents[k]) * self._tangents[k]
                 change = change - float(change @ self._tangents[k]) * self._tangents[k] + self._hold(k) * move
             self._hessians[k].update(move, change)
         if not self._is_guided:
             self._tangents = self._improved_tangents()
+
+    def _lay_straight(self) -> None:
+        """Begin anew between the ends and the saddle, which is known by now, and go in smaller steps."""
+        self._max_move_ang *= 0.4
+        fixed = [0, self.climbing, len(self._x) - 1]
+        for k in range(1, len(self._x) - 1):
+            if k == self.climbing:
+                continue
+            low, high = (fixed[0], fixed[1]) if k < self.climbing else (fixed[1], fixed[2])
+            share = (k - low) / (high - low)
+            self._x[k] = (1.0 - share) * self._x[low] + share * self._x[high]
+            self._hessians[k] = self._springs.tight()
+            self._evaluate(k)
+        self._tangents = self._improved_tangents()
 
     def _across(self, k: int, shift: float) -> np.ndarray:
         """Step of an image towards the minimum in the plane across the path, and along it by ``shift``."""
@@ -260,30 +330,21 @@ class _Band:
         return np.asarray(along / float(self._tangents[k] @ along))
 
     def _uphill(self, k: int) -> np.ndarray:
-        """Step of the climbing image: to the minimum across the path, and to the maximum along it."""
+        """Step of the climbing image: to the minimum across the guide, and from there to the maximum along it."""
         along = self._giving_way(k)
         free = self._hessians[k].apply(self._forces[k])
-        across = free - float(self._tangents[k] @ free) * along
-        # a climb is of use only where the slope is that of a crystal that has given way
-        share = min(1.0, _MAX_CLIMB_ANG / (10.0 * float(np.abs(across).max()) + 1e-12))
-        climb = float(np.clip(-float(self._forces[k] @ along) / self._curvature, -_MAX_CLIMB_ANG, _MAX_CLIMB_ANG))
-        return np.asarray(across + share * climb * along)
+        across = free - float(self._guide @ free) * along
+        rest = self._forces[k] - float(self._forces[k] @ self._guide) * self._guide
+        slope = float(self._forces[k] @ along)
+        if np.abs(rest).max() > max(_CLIMB_BELOW_EV_ANG, _CLIMB_BELOW_SLOPE * abs(slope)):
+            return np.asarray(across)
+        return np.asarray(across + self._ridge.step(float(self._guide @ self._x[k]), slope) * along)
 
     def _hold(self, k: int) -> float:
         """What holds an image at its place across the path because its tangent points uphill, eV/Å^2."""
         higher = k + 1 if self._energies[k + 1] > self._energies[k - 1] else k - 1
         distance = float(np.linalg.norm(self._x[higher] - self._x[k]))
         return abs(float(self._forces[k] @ self._tangents[k])) / distance
-
-    def _learn_ridge(self, move: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Update the curvature along the path, and return the parts of a step across it."""
-        tangent = self._tangents[self.climbing]
-        progress = float(tangent @ move)
-        along = self._giving_way(self.climbing)
-        if abs(progress) > _MIN_PROGRESS_ANG:
-            found = -float(change @ along) / progress
-            self._curvature = float(np.clip(found, 0.4 * self._curvature, 2.5 * self._curvature))
-        return move - progress * along, change + self._curvature * progress * tangent
 
     def _climb(self, k: int) -> None:
         """Make an image the climbing one."""
@@ -294,9 +355,9 @@ class _Band:
         lengths = [abs(float(done[k + s] - done[k])) for s in (1, -1)]
         drops = [float(self._energies[k] - self._energies[k + s]) for s in (1, -1)]
         curvature = 2.0 * (drops[0] / lengths[0] + drops[1] / lengths[1]) / sum(lengths)
-        self._curvature = max(curvature, _MIN_CURVATURE_EV_ANG2)
+        self._ridge = _RidgeSearch(max(curvature, _MIN_CURVATURE_EV_ANG2))
 
-    def result(self, n_steps: int) -> Band:
+    def result(self, n_steps: int, n_calls_before: int) -> Band:
         n_images = len(self._x)
         return Band(
             self._x.reshape(n_images, -1, 3),
@@ -304,7 +365,7 @@ class _Band:
             self.climbing,
             float(self.residuals()[self.climbing]),
             n_steps,
-            self.n_calls,
+            n_calls_before + self.n_calls,
         )
 
     def _evaluate(self, k: int) -> None:

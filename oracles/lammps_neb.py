@@ -23,7 +23,7 @@ from .potentials import LammpsPotential
 from .vacancy_hop import HopEnds
 
 _STEPS_BEFORE_CLIMB = 100
-_STEPS_PER_BAND_STEP = 10
+_STEPS_PER_BAND_STEP = 20
 _TIMESTEP_PS = 0.002
 _REPORT_STEPS = 10
 _COMPONENTS = np.sqrt(3.0)

@@ -50,8 +50,8 @@ class VacancyMigrationSettings(LammpsOracleSettings):
     """Largest component of a residual force: at both ends, and on the climbing image."""
     max_path_force_ev_ang: PositiveFloat = 1e-2
     """The same on the other images, which the barrier does not depend on."""
-    max_steps: int = Field(default=400, ge=1)
-    """Steps of the band before it counts as not converged. LAMMPS' own gets ten times as many, which do less each."""
+    max_steps: int = Field(default=150, ge=1)
+    """Steps of the band before it counts as not converged. LAMMPS' own gets twenty times as many smaller ones."""
     cell: CellFreedom = "isotropic"
     """What relaxes in the cell with the vacancy, to zero pressure: its volume (`isotropic`), also its shape (`full`),
     or nothing (`fixed`). The state after the hop is relaxed in the cell of that before it."""
