@@ -145,8 +145,8 @@ def train_network(
                 raise SurrogateError("the training diverges: the error is no number; lower the learning rate")
             progress.cpu_s = time.process_time() - clock
             _take_note(progress, error, network, settings)
-            metrics = {"epoch": float(progress.epoch), "training_mae": loss, "validation_mae": error, "rate": progress.rate}
-            if report is not None and not report(progress.epoch, metrics):
+            row = {"epoch": float(progress.epoch), "training_mae": loss, "validation_mae": error, "rate": progress.rate}
+            if report is not None and not report(progress.epoch, row):
                 progress.is_done = True
             is_due = progress.is_done or time.monotonic() - written >= settings.checkpoint_every_s
             if checkpoint_path is not None and is_due:

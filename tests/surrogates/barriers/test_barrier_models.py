@@ -115,7 +115,7 @@ def test_what_a_model_does_not_know_is_refused(fitted: BarrierModel) -> None:
 COLUMNS = ("crystal", "vacancy", "neighbour", "barriers_ev", "groups", "rows")
 
 
-@pytest.mark.parametrize("kind", ["ridge", "lattice", "cnn"])
+@pytest.mark.parametrize("kind", ["ridge", "lattice", pytest.param("cnn", marks=pytest.mark.slow)])
 def test_fcc_is_learnt_as_well(kind: str) -> None:
     hops = toy_hops(4, 300, "fcc")
     changes = {"training": {**SMALL["cnn"]["training"], "max_epochs": 12}} if kind == "cnn" else {}
