@@ -5,7 +5,9 @@ and labelled by it. Every figure is CPU time on one thread, of processes that ar
 difference between a long and a short run, the median of several, so that start-up does not count, but the loading of
 data and the search for neighbours do. Both programs have the same architectures, data, loss, schedule and batches.
 
-DeePMD-kit needs an environment of its own (``pip install 'deepmd-kit[torch,lmp]==3.2.0'``):
+DeePMD-kit needs an environment of its own (``pip install 'deepmd-kit[torch,lmp]==3.2.0' nvidia-cuda-runtime-cu12``; its
+LAMMPS plugin wants ``libcudart.so.12`` on a CPU, too: name that package's ``nvidia/cuda_runtime/lib`` in
+``LD_LIBRARY_PATH``):
 
     DEEPMD_PYTHON=/path/to/its/bin/python python benchmarks/deeppot_speed.py
 """
@@ -53,7 +55,7 @@ ENERGY, FORCE, VIRIAL = 0.2, 500.0, 0.1  # prefactors of the loss, from the firs
 RATE, LAST_RATE, DECAY_STEPS = 1e-3, 1e-5, 10
 N_TRAIN, N_VALIDATION = 48, 16
 SPACING_ANG, MELT_K, RUN_K = 3.9, 2000.0, 600.0
-ATOM_STEPS = 12_800  # of a run of MD with DeePMD-kit: 50 steps of 256 atoms
+ATOM_STEPS = 7_680  # of a run of MD with DeePMD-kit: 30 steps of 256 atoms
 
 
 @dataclass(frozen=True)
@@ -304,7 +306,7 @@ def dynamics(names: Sequence[str], sizes: Sequence[int], python: Path, repeats: 
                 found.append(per_step(theirs, ATOM_STEPS // len(atoms), repeats))
             job = {"folder": str(folder), "model": f"{name}.safetensors", "start": "start.xyz"}
             found.append(
-                per_step(lambda n, job=job: ours({**job, "steps": n}, folder), 20 * ATOM_STEPS // len(atoms), repeats)
+                per_step(lambda n, job=job: ours({**job, "steps": n}, folder), 10 * ATOM_STEPS // len(atoms), repeats)
             )
             times = [f"{1e6 * cost.cpu_s / len(atoms):.0f}" for cost in found]
             memory = [f"{cost.memory_mib:.0f}" for cost in found]
