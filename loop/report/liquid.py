@@ -129,15 +129,15 @@ def _beside(found: ComparedValue) -> list[str]:
     if found.reference is None or found.reference_error is None:
         return []
     difference = found.value - found.reference
-    is_small = abs(found.reference) < 1e-3  # a drift, or a pressure of zero
-    shown = f"{difference:+.2g}" if is_small else f"{100.0 * difference / abs(found.reference):+.2f} %"
+    is_about_zero = "drift" in found.name or found.name.endswith("_gpa")
+    shown = f"{difference:+.2g}" if is_about_zero else f"{100.0 * difference / abs(found.reference):+.2f} %"
     return [_with_error(found.reference, found.reference_error), shown, f"{found.deviation_errors:.1f}"]
 
 
 def _with_error(value: float, error: float) -> str:
     if error <= 0.0:
         return f"{value:.4g}"
-    if abs(value) < 1e-3:
+    if max(abs(value), error) < 1e-3:
         return f"{value:.1e} ± {error:.0e}"
     digits = max(0, 1 - int(np.floor(np.log10(error))))
     return f"{value:.{digits}f} ± {error:.{digits}f}"

@@ -30,9 +30,9 @@ class Agreement:
     """How far two estimates of one curve are apart.
 
     Attributes:
-        max_deviation_errors: largest difference, in standard errors of the difference.
-        limit_errors: two samples of the same thing exceed this anywhere with a probability of 5 %, were all points
-            independent (Šidák's correction of Student's t).
+        max_deviation_errors: difference at the point where it is least likely to be chance, in standard errors.
+        limit_errors: two samples of the same thing stay below this everywhere with a probability of 95 %, were all
+            points independent: Šidák's correction of Student's t, with Welch's degrees of freedom at that point.
         share_within_two_errors: of the points.
         integrated_difference: integral of the absolute difference over that of the reference's absolute value.
         integrated_noise: what the errors alone make of it, on average.
@@ -88,16 +88,24 @@ def agreement(x: np.ndarray, found: Estimate, reference: Estimate) -> Agreement:
     difference = found.mean - reference.mean
     error = np.hypot(found.error, reference.error)
     counts = (error > 0.0) | (difference != 0.0)
-    with np.errstate(divide="ignore"):
-        deviations = np.abs(difference[counts]) / error[counts]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        deviations = np.abs(difference) / error
+        spread = found.error**4 / (found.n_blocks - 1) + reference.error**4 / (reference.n_blocks - 1)
+        freedom = error**4 / spread  # Welch and Satterthwaite
+    deviations, freedom = deviations[counts], np.nan_to_num(freedom[counts], nan=1.0)
     scale = float(np.trapezoid(np.abs(reference.mean), x))
-    n = max(int(counts.sum()), 1)
-    quantile = 0.5 * (1.0 + (1.0 - _CHANCE) ** (1.0 / n))
     noise = np.sqrt(2.0 / np.pi) * error
+    judged = {"max_deviation_errors": 0.0, "limit_errors": 0.0, "share_within_two_errors": 1.0}
+    if len(deviations):
+        least = int(np.argmin(stats.t.logsf(deviations, freedom)))
+        quantile = 0.5 * (1.0 + (1.0 - _CHANCE) ** (1.0 / len(deviations)))
+        judged = {
+            "max_deviation_errors": float(deviations[least]),
+            "limit_errors": float(stats.t.ppf(quantile, freedom[least])),
+            "share_within_two_errors": float((deviations <= 2.0).mean()),
+        }
     return Agreement(
-        max_deviation_errors=float(deviations.max(initial=0.0)),
-        limit_errors=float(stats.t.ppf(quantile, found.n_blocks + reference.n_blocks - 2)),
-        share_within_two_errors=float((deviations <= 2.0).mean()) if len(deviations) else 1.0,
+        **judged,
         integrated_difference=float(np.trapezoid(np.abs(difference), x)) / scale if scale > 0.0 else 0.0,
         integrated_noise=float(np.trapezoid(noise, x)) / scale if scale > 0.0 else 0.0,
     )
