@@ -15,6 +15,7 @@ from .base import BarrierPrediction, BarrierSpec
 from .calibration import Calibration
 from .hop_lattice import hop_lattice
 from .hops import Hops, occupations, phase_of
+from .ridge import Ridge, RidgeSettings, base_of, with_base
 from .site_features import FeatureKind, site_features
 
 KIND = "barrier_trees"
@@ -39,6 +40,8 @@ class BoostedTreesSettings(Settings):
     """Least hops in a leaf."""
     l2: float = Field(default=1.0, ge=0.0)
     """Penalty on the values of leaves."""
+    base: RidgeSettings | None = None
+    """A linear model whose errors the trees learn."""
 
     def fit(
         self,
@@ -53,14 +56,20 @@ class BoostedTreesSettings(Settings):
         """See :class:`~.base.BarrierTrainer`."""
         phase = phase_of(train)
         spec = BarrierSpec(self.kind, phase, elements, len(train))
-        features, judged = (_features(self, spec, hops) for hops in (train, validation))
         from .tree_growing import grow
 
-        grown = grow(self, features, train.barriers_ev, seed=seed)
-        errors = np.abs(grown.stages(judged) - validation.barriers_ev[:, None]).mean(axis=0)
+        targets, judged_targets = train.barriers_ev, validation.barriers_ev
+        base = None
+        if self.base is not None:
+            base = self.base.fit(train, validation, elements=elements, seed=seed)
+            targets = targets - base.predict(train).mean_ev
+            judged_targets = judged_targets - base.predict(validation).mean_ev
+        features, judged = (_features(self, spec, hops) for hops in (train, validation))
+        grown = grow(self, features, targets, seed=seed)
+        errors = np.abs(grown.stages(judged) - judged_targets[:, None]).mean(axis=0)
         kept = grown.first(int(errors.argmin()))
-        residual = kept.values(judged) - validation.barriers_ev
-        return BoostedTrees(spec, self, Calibration.of(residual, np.zeros(len(residual))), kept)
+        residual = kept.values(judged) - judged_targets
+        return BoostedTrees(spec, self, Calibration.of(residual, np.zeros(len(residual))), kept, base)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +129,7 @@ class BoostedTrees:
     settings: BoostedTreesSettings
     calibration: Calibration
     trees: Trees
+    base: Ridge | None = None
 
     def predict(self, hops: Hops) -> BarrierPrediction:
         """See :class:`~.base.BarrierModel`."""
@@ -127,12 +137,14 @@ class BoostedTrees:
         mean = np.concatenate(
             [self.trees.values(_features(self.settings, self.spec, hops.take(part))) for part in parts]
         )
+        if self.base is not None:
+            mean += self.base.predict(hops).mean_ev
         return BarrierPrediction(mean, self.calibration.std_ev(np.zeros(len(mean))))
 
     def state(self) -> SurrogateState:
         """See :class:`~.base.BarrierModel`."""
         names = ("roots", "feature", "left", "right", "threshold", "leaf_ev")
-        return SurrogateState(
+        state = SurrogateState(
             KIND,
             {
                 "spec": self.spec.as_settings(),
@@ -143,6 +155,7 @@ class BoostedTrees:
             },
             {name: getattr(self.trees, name) for name in names},
         )
+        return with_base(state, self.base)
 
     @classmethod
     def from_state(cls, state: SurrogateState) -> BoostedTrees:
@@ -160,6 +173,7 @@ class BoostedTrees:
                 BoostedTreesSettings.model_validate(state.settings["settings"]),
                 Calibration(*state.settings["calibration"]),
                 trees,
+                base_of(state),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise SurrogateError(f"the trees' state is incomplete ({error!r}); fit them again") from error

@@ -92,10 +92,11 @@ class OccupationInputs:
         return len(self._found.moving)
 
     def batch(self, index: np.ndarray, device: torch.device, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
-        """Species ``[n, n_sites]`` and moving species ``[n]``; nothing about them is random."""
+        """Species ``[n, n_sites]``, moving species ``[n]`` and compositions; nothing about them is random."""
         sites = torch.from_numpy(self._found.sites[index].astype(np.int64))
         moving = torch.from_numpy(self._found.moving[index].astype(np.int64))
-        return sites.to(device), moving.to(device)
+        composition = torch.from_numpy(self._found.composition[index])
+        return sites.to(device), moving.to(device), composition.to(device)
 
 
 class LatticeNetwork(nn.Module):
@@ -112,12 +113,16 @@ class LatticeNetwork(nn.Module):
         self.register_buffer("near", torch.from_numpy(near), persistent=False)
         self.near: Tensor
 
-    def forward(self, sites: Tensor, moving: Tensor) -> Tensor:
-        """Outputs ``[n]`` for species ``[n, n_sites]`` and moving species ``[n]``; -1 is a vacant site."""
+    def forward(self, sites: Tensor, moving: Tensor, composition: Tensor) -> Tensor:
+        """Outputs ``[n]`` for species ``[n, n_sites]``, moving species ``[n]`` and compositions ``[n, n_elements]``.
+
+        -1 is a vacant site.
+        """
         sites, moving = sites % self.n_species, moving % self.n_species
         before = torch.cat([moving[:, None], sites[:, self.near]], dim=1)
-        output: Tensor = self.saddle(sites, moving) - self.vacancy(before, torch.zeros_like(moving))
-        return output
+        saddle: Tensor = self.saddle(sites, moving, composition)
+        vacancy: Tensor = self.vacancy(before, torch.zeros_like(moving), composition)
+        return saddle - vacancy
 
 
 class SiteEnergy(nn.Module):
@@ -141,6 +146,7 @@ class SiteEnergy(nn.Module):
         self.messages: Tensor
         self.first = nn.Embedding(n_orbits * n_contexts * n_species, width)
         self.place = nn.ParameterList(torch.zeros(n_orbits, width) for _ in range(n_layers))
+        self.far = nn.ModuleList(nn.Linear(n_species - 1, width) for _ in range(n_layers))
         self.mixing = nn.ModuleList(nn.Linear((1 + _N_RANGES) * width, width) for _ in range(n_layers))
         self.pooled = nn.Embedding(n_orbits, width)
         self.hidden = nn.Linear(width, width)
@@ -151,13 +157,14 @@ class SiteEnergy(nn.Module):
         for last in (self.output.weight, self.output.bias, self.per_site.weight):
             nn.init.zeros_(last)  # the training begins at the linear model
 
-    def forward(self, species: Tensor, context: Tensor) -> Tensor:
-        """Sums ``[n]`` for species ``[n, n_sites]`` in contexts ``[n]``."""
+    def forward(self, species: Tensor, context: Tensor, composition: Tensor) -> Tensor:
+        """Sums ``[n]`` for species ``[n, n_sites]`` in contexts ``[n]`` and crystals of a composition."""
         tokens = (self.orbits * self.n_contexts + context[:, None]) * self.n_species + species
         states = self.first(tokens)  # [n, n_sites, width]
-        for place, mixing in zip(self.place, self.mixing, strict=True):
+        for place, far, mixing in zip(self.place, self.far, self.mixing, strict=True):
             heard = [states, *(matrix @ states for matrix in self.messages)]
-            states = states + nn.functional.silu(mixing(torch.cat(heard, dim=2)) + place[self.orbits])
+            mixed = mixing(torch.cat(heard, dim=2)) + place[self.orbits] + far(composition)[:, None]
+            states = states + nn.functional.silu(mixed)
         weighted = states * self.pooled(self.orbits)
         n_sites = states.shape[1]
         whole = self.output(nn.functional.silu(self.hidden(weighted.sum(dim=1) / n_sites**0.5)))

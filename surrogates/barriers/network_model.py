@@ -16,7 +16,7 @@ from .base import BarrierPrediction, BarrierSpec
 from .calibration import Calibration
 from .hops import Hops, phase_of
 from .network_training import NetworkInputs, NetworkTrainingSettings, evaluate, train_network
-from .ridge import Ridge, RidgeSettings
+from .ridge import Ridge, RidgeSettings, base_of, with_base
 
 KIND = "barrier_network"
 _CHUNK = 4096  # hops whose inputs are in memory at a time when barriers are predicted
@@ -100,18 +100,14 @@ class NetworkModel:
             for k, member in enumerate(self.members)
             for name, value in member.state_dict().items()
         }
-        settings: dict[str, Any] = {
+        settings = {
             "spec": self.spec.as_settings(),
             "settings": self.settings.model_dump(mode="json"),
             "calibration": [self.calibration.floor_ev, self.calibration.factor],
             "centre_ev": self.centre_ev,
             "scale_ev": self.scale_ev,
         }
-        if self.base is not None:
-            base = self.base.state()
-            settings["base"] = dict(base.settings)
-            arrays |= {f"base/{name}": value for name, value in base.arrays.items()}
-        return SurrogateState(KIND, settings, arrays)
+        return with_base(SurrogateState(KIND, settings, arrays), self.base)
 
 
 def fit_networks(
@@ -180,13 +176,9 @@ def network_from_state(
             weights = {n[len(prefix) :]: torch.as_tensor(v) for n, v in state.arrays.items() if n.startswith(prefix)}
             network.load_state_dict(weights)
             members.append(network.eval())
-        base = None
-        if "base" in state.settings:
-            arrays = {n[len("base/") :]: v for n, v in state.arrays.items() if n.startswith("base/")}
-            base = Ridge.from_state(SurrogateState("", state.settings["base"], arrays))
         calibration = Calibration(*state.settings["calibration"])
         centre, scale = state.settings["centre_ev"], state.settings["scale_ev"]
-        return NetworkModel(spec, settings, calibration, centre, scale, members, base)
+        return NetworkModel(spec, settings, calibration, centre, scale, members, base_of(state))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise SurrogateError(f"the network's state is incomplete ({error!r}); fit it again") from error
 

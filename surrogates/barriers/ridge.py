@@ -108,6 +108,28 @@ class Ridge:
             raise SurrogateError(f"the ridge model's state is incomplete ({error!r}); fit it again") from error
 
 
+def with_base(state: SurrogateState, base: Ridge | None) -> SurrogateState:
+    """The state of a model that learns what a linear one leaves over, with the linear one's."""
+    if base is None:
+        return state
+    own = base.state()
+    arrays = {f"base/{name}": value for name, value in own.arrays.items()}
+    return SurrogateState(state.kind, {**state.settings, "base": dict(own.settings)}, {**state.arrays, **arrays})
+
+
+def base_of(state: SurrogateState) -> Ridge | None:
+    """The inverse of :func:`with_base`.
+
+    Raises:
+        SurrogateError: something is missing.
+    """
+    if "base" not in state.settings:
+        return None
+    prefix = "base/"
+    arrays = {name.removeprefix(prefix): v for name, v in state.arrays.items() if name.startswith(prefix)}
+    return Ridge.from_state(SurrogateState(KIND, state.settings["base"], arrays))
+
+
 def _columns(settings: RidgeSettings, spec: BarrierSpec, found: Occupations) -> np.ndarray:
     """The columns that the weights multiply, ``[n_hops, n_features + 1]``."""
     lattice = hop_lattice(spec.phase, settings.n_shells)

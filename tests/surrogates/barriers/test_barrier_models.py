@@ -28,7 +28,7 @@ from pydantic import TypeAdapter
 
 SMALL: dict[str, dict[str, Any]] = {
     "ridge": {"n_shells": 2},
-    "trees": {"n_shells": 2, "max_trees": 40},
+    "trees": {"n_shells": 2, "max_trees": 40, "base": {"kind": "ridge", "n_shells": 1}},
     "dense": {"n_shells": 2, "training": {"max_epochs": 25, "learning_rate": 0.02, "batch_size": 20}},
     "lattice": {
         "n_shells": 2,
@@ -169,16 +169,18 @@ def test_the_lattice_network_has_the_symmetry_of_the_hop() -> None:
     network, lattice = _random_network(), hop_lattice("bcc", 3)
     rng = np.random.default_rng(0)
     sites, moving = torch.as_tensor(rng.integers(0, 3, (5, len(lattice.sites)))), torch.tensor([0, 1, 2, 0, 1])
+    crystal = torch.as_tensor(rng.dirichlet([1.0, 1.0, 1.0], 5))
     with torch.inference_mode():
-        barriers = network(sites, moving)
+        barriers = network(sites, moving, crystal)
         assert barriers.std() > 0.1
         for operation in lattice.operations:
-            torch.testing.assert_close(network(sites[:, torch.as_tensor(operation)], moving), barriers)
+            torch.testing.assert_close(network(sites[:, torch.as_tensor(operation)], moving, crystal), barriers)
         # there and back: the saddle is the same, so barriers differ by the energies of the two ends
         for operation in lattice.saddle_operations[len(lattice.operations) :]:
             back = sites[:, torch.as_tensor(operation)]
-            torch.testing.assert_close(network.saddle(back, moving), network.saddle(sites, moving))
-            assert (network(back, moving) - barriers).abs().max() > 1e-3
+            there = network.saddle(sites, moving, crystal)
+            torch.testing.assert_close(network.saddle(back, moving, crystal), there)
+            assert (network(back, moving, crystal) - barriers).abs().max() > 1e-3
 
 
 def test_a_small_untrained_network_starts_at_its_linear_model(parts: tuple[Hops, Hops]) -> None:
