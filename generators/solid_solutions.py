@@ -90,7 +90,7 @@ def farthest_points(points: np.ndarray, n: int, first: int) -> np.ndarray:
     while len(chosen) < n:
         chosen.append(int(np.argmax(distances)))
         distances = np.minimum(distances, np.linalg.norm(points - points[chosen[-1]], axis=1))
-    return np.array(chosen[:n])
+    return np.array(chosen[:n], dtype=int)
 
 
 def solid_solutions(settings: SolidSolutionSettings) -> list[Atoms]:

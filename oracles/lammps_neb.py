@@ -58,6 +58,7 @@ def converge_band_in_lammps(potential: LammpsPotential, ends: HopEnds, n_images:
         command += ["-partition", f"{n_images + 2}x1", "-in", "neb.in", "-log", "neb.log", "-screen", "none", "-nocite"]
         libraries = _program("mpich", "libmpi.so.12", is_prefix=True).parent
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "LD_LIBRARY_PATH": str(libraries), "TMPDIR": name}
+        environment.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "1")  # else waiting images take the cores from others
         status = run_program(command, folder, folder / "out", folder / "err", environment=environment)
         rows = _report(folder / "neb.log")
         if status != 0 or not rows:

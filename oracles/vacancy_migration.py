@@ -111,6 +111,10 @@ class VacancyMigration(LammpsOracle):
             max_calls=settings.max_force_calls,
         )
 
+    def forget(self) -> None:
+        """Drop the relaxed states that are kept for further hops; labels do not depend on them, their cost does."""
+        self._starts.clear()
+
     def close(self) -> None:
         """Drop the live LAMMPS of all images."""
         super().close()
