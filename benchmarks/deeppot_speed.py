@@ -55,7 +55,6 @@ ENERGY, FORCE, VIRIAL = 0.2, 500.0, 0.1  # prefactors of the loss, from the firs
 RATE, LAST_RATE, DECAY_STEPS = 1e-3, 1e-5, 10
 N_TRAIN, N_VALIDATION = 48, 16
 SPACING_ANG, MELT_K, RUN_K = 3.9, 2000.0, 600.0
-ATOM_STEPS = 7_680  # of a run of MD with DeePMD-kit: 30 steps of 256 atoms
 
 
 @dataclass(frozen=True)
@@ -226,12 +225,14 @@ def child(job: Mapping[str, Any]) -> None:
         (folder / "history.json").write_text(json.dumps([dict(row) for row in result.history]))
 
 
-def training_steps(names: Sequence[str], dtypes: Sequence[str], python: Path, repeats: int, folder: Path) -> None:
+def training_steps(
+    names: Sequence[str], dtypes: Sequence[str], steps: int, python: Path, repeats: int, folder: Path
+) -> None:
     """Print the table of training."""
     print("\n| model | precision | deepmd-kit, CPU-ms a step | ours | ratio | deepmd-kit, MiB | ours |")
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in names:
-        n_steps = 100 if name == "DP-8" else 40
+        n_steps = steps if name == "DP-8" else steps // 2
         for dtype in dtypes:
 
             def theirs(n: int, name: str = name, dtype: str = dtype) -> Cost:
@@ -278,7 +279,7 @@ def export(model: DeepPotModel, stem: str, python: Path, folder: Path) -> None:
     cost_of([python, "-m", "deepmd", "convert-backend", f"{stem}.yaml", f"{stem}.pth"], folder)
 
 
-def dynamics(names: Sequence[str], sizes: Sequence[int], python: Path, repeats: int, folder: Path) -> None:
+def dynamics(names: Sequence[str], sizes: Sequence[int], steps: int, python: Path, repeats: int, folder: Path) -> None:
     """Print the table of MD; the model of each name has been trained, so that its forces hold the melt together."""
     print("\n| model | atoms | pair_style deepmd, µs an atom and step | compressed | ours | MiB | MiB | MiB |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
@@ -294,6 +295,7 @@ def dynamics(names: Sequence[str], sizes: Sequence[int], python: Path, repeats: 
         cost_of([python, "-m", "deepmd", "--pt", *compress], folder)
         for size in sizes:
             atoms = alloy(round((size / 4) ** (1 / 3)))
+            n_steps = max(steps * 256 // len(atoms), 5)
             write(folder / "start.data", atoms, format="lammps-data", specorder=list(ELEMENTS), masses=True)
             write(folder / "start.xyz", atoms, format="extxyz")
             found = []
@@ -303,11 +305,9 @@ def dynamics(names: Sequence[str], sizes: Sequence[int], python: Path, repeats: 
                     (folder / "in.lammps").write_text(_LAMMPS.format(model=model, steps=n, temperature=RUN_K))
                     return cost_of([python.parent / "lmp", "-in", "in.lammps"], folder)
 
-                found.append(per_step(theirs, ATOM_STEPS // len(atoms), repeats))
+                found.append(per_step(theirs, n_steps, repeats))
             job = {"folder": str(folder), "model": f"{name}.safetensors", "start": "start.xyz"}
-            found.append(
-                per_step(lambda n, job=job: ours({**job, "steps": n}, folder), 10 * ATOM_STEPS // len(atoms), repeats)
-            )
+            found.append(per_step(lambda n, job=job: ours({**job, "steps": n}, folder), 10 * n_steps, repeats))
             times = [f"{1e6 * cost.cpu_s / len(atoms):.0f}" for cost in found]
             memory = [f"{cost.memory_mib:.0f}" for cost in found]
             print(f"| {name} | {len(atoms)} | {' | '.join(times)} | {' | '.join(memory)} |", flush=True)
@@ -338,6 +338,10 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", choices=["float64", "float32"], default=["float64", "float32"])
     parser.add_argument("--repeats", type=int, default=3, help="each figure is the median of so many (default 3)")
     parser.add_argument("--curve-steps", type=int, default=400, help="steps of the learning curves (default 400)")
+    parser.add_argument("--steps", type=int, default=100, help="of a training of DP-8, half as many of DP-2")
+    parser.add_argument(
+        "--md-steps", type=int, default=30, help="of 256 atoms with DeePMD-kit; ours makes ten times more"
+    )
     parser.add_argument("--sizes", nargs="+", type=int, default=[256, 2048], help="atoms of the runs of MD")
     parser.add_argument("--folder", type=Path, help="keeps frames and models for the next time")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -361,9 +365,9 @@ def main() -> None:
                     continue
                 job = {"name": name, "is_normalized": True, "steps": 400, "validate_every": 400, "dtype": "float32"}
                 ours({"folder": str(folder), **job, "rate": 5e-3, "model": f"{name}.safetensors"}, folder)
-            dynamics(args.models, args.sizes, python, args.repeats, folder)
+            dynamics(args.models, args.sizes, args.md_steps, python, args.repeats, folder)
         if "steps" in args.parts:
-            training_steps(args.models, args.dtypes, python, args.repeats, folder)
+            training_steps(args.models, args.dtypes, args.steps, python, args.repeats, folder)
         if "curves" in args.parts and "DP-8" in args.models:
             learning_curves("DP-8", args.curve_steps, python, folder)
 
