@@ -17,6 +17,8 @@ from ..learning.site import Stage
 from .arguments import ConfigArgument, SetOption, find_config
 from .console import notes, output
 
+_RUNS_IT = "`alloysmith md` runs it"
+
 
 def learn(
     config: ConfigArgument,
@@ -28,8 +30,9 @@ def learn(
     Round 0 labels perturbed crystals. Each round after it trains a committee on all labels, runs molecular dynamics
     with it at the temperatures, pressures and compositions of the configuration, labels those of the visited
     structures on which the committee disagrees, far from each other and from what is known, and notes how wrong it
-    was. It ends when little new is visited and the error no longer falls, or when the budget is spent. DIR then
-    holds potential.safetensors, and each round's structures, labels and figures.
+    was. Trainings, runs and labels are spread over the workers of `execution`. It ends when little new is visited and
+    the error no longer falls, or when the budget is spent. DIR then holds potential.safetensors, and each round's
+    structures, labels and figures.
 
     The same command goes on with a learning that was interrupted or killed; no label is made twice.
 
@@ -50,9 +53,9 @@ def learn(
     output().print(round_table(end))
     output().print(f"ended: {end.message} ({end.reason})", markup=False)
     if end.exit_code == 0:
-        output().print(
-            f"wrote {run_dir / POTENTIAL_NAME}; `alloysmith tabulate` makes a LAMMPS file of it", markup=False
-        )
+        use = "`alloysmith tabulate` makes a LAMMPS file of it" if settings.potential.kind == "eam" else _RUNS_IT
+        output().print(f"wrote {run_dir / POTENTIAL_NAME}; {use}", markup=False)
+        output().print(f"`alloysmith report {run_dir}` shows how it went", markup=False)
     else:
         notes().print("the same command goes on", markup=False)
         raise typer.Exit(end.exit_code)
@@ -83,11 +86,13 @@ def round_table(end: LearningEnd) -> Table:
 def _line(record: RoundRecord) -> str:
     if not record.n_visited:
         return f"round {record.index}: {record.n_labels} labels, {record.n_failed} failed"
-    test = _figure(record.test_errors.get("force_mae_ev_ang"), 3) or "no test structures"
+    test = _figure(record.test_errors.get("force_mae_ev_ang"), 3)
+    new = _figure(record.new_errors.get("force_mae_ev_ang"), 3)
+    test = f"{test} eV/Å on tests" if test else f"{new} eV/Å on what was chosen" if new else "not known"
     return (
         f"round {record.index}: {record.n_labels} labels; of {record.n_visited} visited "
         f"{record.shares['candidate']:.0%} candidates, {record.shares['failed']:.0%} failed, "
-        f"{record.n_explosions} runs exploded; force error on tests before it {test}"
+        f"{record.n_explosions} runs exploded; force error before them {test}"
     )
 
 

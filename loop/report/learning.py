@@ -17,6 +17,7 @@ from ..learning.rounds import CONFIG_NAME, ROUNDS_FOLDER, RoundRecord, read_reco
 from .page import Section, page, paragraph, plot, table
 from .style import MUTED, SERIES
 
+_STAGES = ("training", "exploring", "choosing", "labelling")
 _ERRORS = (("test_errors", "test structures"), ("new_errors", "new labels, before they were learnt"))
 
 
@@ -38,7 +39,9 @@ def learning_report(run_dir: Path) -> str:
         config = LearningConfig.model_validate_json((run_dir / CONFIG_NAME).read_bytes())
     except (OSError, ValueError) as error:
         raise RunDirectoryError(f"{run_dir / CONFIG_NAME} is damaged: {error}") from error
-    drafts = [_errors(records), _bands(records), _calibration(records), _rounds(records), _configuration(config)]
+    by_deviation = config.selection.kind == "deviation"
+    drafts = [_errors(records), _bands(records), _calibration(records, by_deviation), _times(records)]
+    drafts += [_rounds(records), _configuration(config)]
     last = records[-1]
     errors = last.test_errors or last.new_errors
     known = f", force error {errors['force_mae_ev_ang']:.3f} eV/Å before the last labels" if errors else ""
@@ -98,7 +101,7 @@ def _bands(records: Sequence[RoundRecord]) -> Section | None:
     return Section("Exploration", paragraph(text) + plot(figure, name="bands", height=340))
 
 
-def _calibration(records: Sequence[RoundRecord]) -> Section | None:
+def _calibration(records: Sequence[RoundRecord], by_deviation: bool) -> Section | None:
     points = [(r.index, *pair) for r in _explored(records) for pair in r.calibration]
     if not points:
         return None
@@ -116,16 +119,32 @@ def _calibration(records: Sequence[RoundRecord]) -> Section | None:
     figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", name="equal", line={"color": MUTED, "dash": "dot"}))
     figure.update_xaxes(title_text="committee's maximum force deviation (eV/Å)", type="log")
     figure.update_yaxes(title_text="largest force error (eV/Å)", type="log")
+    use = "the bounds of the selection are divided by the median ratio of the latest rounds and of the test structures."
     note = paragraph(
-        "Each point is a structure before it was learnt. Points above the line: the committee is surer than it may be; "
-        "the bounds of the selection are divided by the median ratio of the latest rounds."
+        "Each point is a structure before it was learnt. Points above the line: the committee is surer than it may be"
+        + (f"; {use}" if by_deviation else ". The selection was random and made no use of it.")
     )
     return Section("Calibration of the committee", note + plot(figure, name="calibration"))
 
 
+def _times(records: Sequence[RoundRecord]) -> Section | None:
+    stages = sorted({stage for record in records for stage in record.seconds}, key=_STAGES.index)
+    if not stages:
+        return None
+    figure = go.Figure()
+    for stage in stages:
+        seconds = [record.seconds.get(stage, 0.0) for record in records]
+        colour = {"color": SERIES[_STAGES.index(stage)]}
+        figure.add_trace(go.Bar(x=[record.index for record in records], y=seconds, name=stage, marker=colour))
+    figure.update_layout(barmode="stack")
+    figure.update_xaxes(title_text="round", dtick=1)
+    figure.update_yaxes(title_text="wall time (s)")
+    return Section("Time", plot(figure, name="times", height=300))
+
+
 def _rounds(records: Sequence[RoundRecord]) -> Section:
     header = ["round", "labels", "chosen", "failed", "visited", "err/dev"]
-    header += ["new F MAE", "test F MAE", "test E MAE", "time (s)"]
+    header += ["train F MAE", "new F MAE", "test F MAE", "test E MAE", "time (s)"]
     rows = [
         [
             str(record.index),
@@ -134,6 +153,7 @@ def _rounds(records: Sequence[RoundRecord]) -> Section:
             str(record.n_failed),
             str(record.n_visited),
             f"{record.scale:.2f}",
+            _number(record.train_errors.get("force_mae_ev_ang"), 4),
             _number(record.new_errors.get("force_mae_ev_ang"), 4),
             _number(record.test_errors.get("force_mae_ev_ang"), 4),
             _number(record.test_errors.get("energy_mae_mev"), 2),
