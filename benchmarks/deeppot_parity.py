@@ -1,21 +1,17 @@
-"""Deep potentials beside DeePMD-kit: equal numbers from equal weights, and the CPU time of a training step.
+"""Deep potentials beside DeePMD-kit: equal numbers from equal weights; `deeppot_speed.py` has the times.
 
-Frames are 108-atom cells of liquid-like Al-Cu-Ni (strongly displaced random alloys), labelled by the EAM potential of
-Zhou, Johnson and Wadley. The first table compares energies, forces and virials of a model that was exported to
-DeePMD-kit; the second, with ``--steps``, the CPU time per training step of both programs on the same frames, each
-started as its users start it: the difference between a long and a short training, data loading and neighbours counted.
+Frames are 108-atom cells of liquid-like Al-Cu-Ni (strongly displaced random alloys). The table compares energies,
+forces and virials of a model that was exported to DeePMD-kit with ours, which come from its compressed embeddings.
 
 DeePMD-kit needs an environment of its own (``pip install 'deepmd-kit[torch]==3.2.0'``):
 
-    python benchmarks/deeppot_parity.py --deepmd-python /path/to/its/bin/python --steps 200
+    python benchmarks/deeppot_parity.py --deepmd-python /path/to/its/bin/python
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -32,8 +28,6 @@ from alloysmith.surrogates.eam.settings import EamSettings
 from alloysmith.surrogates.potentials.base import PotentialSpec
 from alloysmith.surrogates.potentials.frame import Frame
 from alloysmith.surrogates.potentials.torch_potential import TorchPotential
-from alloysmith.surrogates.potentials.training import train
-from alloysmith.surrogates.potentials.training_settings import TrainingSettings
 from ase.build import bulk
 
 ELEMENTS = ("Al", "Cu", "Ni")
@@ -41,8 +35,6 @@ MODELS: Mapping[str, Mapping[str, Any]] = {  # of "Development of a deep learnin
     "DP-8": {"descriptor": {"neuron": (10, 20), "axis_neuron": 4}, "fitting_net": {"neuron": (50, 50)}},
     "DP-2": {"descriptor": {"neuron": (50, 100), "axis_neuron": 8}, "fitting_net": {"neuron": (240, 240, 240)}},
 }
-LOSS = {"kind": "squared", "start_energy": 0.2, "limit_energy": 0.2, "start_force": 500.0, "limit_force": 500.0}
-VIRIAL = 0.1  # the paper's prefactor
 
 
 def melt_frames(n_frames: int, seed: int = 0) -> list[Frame]:
@@ -106,96 +98,6 @@ def differences(name: str, frames: Sequence[Frame], deepmd_python: Path, folder:
     }
 
 
-def our_step_ms(name: str, frames: Sequence[Frame], n_steps: int, dtype: str) -> float:
-    """CPU time of a training step of ours, ms, at a batch of two."""
-    times = []
-    for n in (n_steps // 10, n_steps):
-        settings = TrainingSettings.model_validate(
-            {
-                "loss": {**LOSS, "start_virial": VIRIAL, "limit_virial": VIRIAL},
-                "optimizer": {"kind": "adam", "learning_rate": 0.001, "batch_frames": 2},
-                "schedule": {"kind": "exponential"},
-                "max_epochs": 100_000,
-                "max_steps": n,
-                "validate_every": n,
-                "dtype": dtype,
-                "device": "cpu",
-            }
-        )
-        model = DeepPotSettings.model_validate({"seed": 0, **MODELS[name]}).build(ELEMENTS)
-        result = train(model, frames, frames[:2], (), settings, seed=0)
-        times.append(result.cpu_s)
-    return 1e3 * (times[1] - times[0]) / (n_steps - n_steps // 10)
-
-
-def deepmd_step_ms(name: str, frames: Sequence[Frame], n_steps: int, dtype: str, python: Path, folder: Path) -> float:
-    """CPU time of a training step of DeePMD-kit, ms, at a batch of two.
-
-    Raises:
-        subprocess.CalledProcessError: DeePMD-kit fails.
-    """
-    _write_system(frames, folder / "system")
-    descriptor, fitting = MODELS[name]["descriptor"], MODELS[name]["fitting_net"]
-    times = []
-    for n in (n_steps // 10, n_steps):
-        script = {
-            "model": {
-                "type_map": list(ELEMENTS),
-                "descriptor": {
-                    **descriptor,
-                    "type": "se_e2_a",
-                    "sel": "auto",
-                    "rcut": 6.0,
-                    "rcut_smth": 5.0,
-                    "precision": dtype,
-                },
-                "fitting_net": {**fitting, "precision": dtype},
-            },
-            "learning_rate": {"type": "exp", "start_lr": 0.001, "stop_lr": 1e-6, "decay_steps": 5000},
-            "loss": {
-                "start_pref_e": LOSS["start_energy"],
-                "limit_pref_e": LOSS["limit_energy"],
-                "start_pref_f": LOSS["start_force"],
-                "limit_pref_f": LOSS["limit_force"],
-                "start_pref_v": VIRIAL,
-                "limit_pref_v": VIRIAL,
-            },
-            "training": {
-                "training_data": {"systems": [str(folder / "system")], "batch_size": 2},
-                "numb_steps": n,
-                "disp_freq": n,
-                "save_freq": n,
-                "seed": 0,
-            },
-        }
-        (folder / "input.json").write_text(json.dumps(script))
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [python, "-m", "deepmd", "--pt", "train", "input.json"]
-        subprocess.run(command, cwd=folder, env=_environment(), check=True, capture_output=True, text=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return 1e3 * (times[1] - times[0]) / (n_steps - n_steps // 10)
-
-
-def _write_system(frames: Sequence[Frame], folder: Path) -> None:
-    """As DeePMD-kit reads them (``deepmd/npy``); its virial is minus volume times stress."""
-    (folder / "set.000").mkdir(parents=True, exist_ok=True)
-    types = [ELEMENTS.index(symbol) for symbol in frames[0].atoms.symbols]
-    (folder / "type.raw").write_text("\n".join(map(str, types)) + "\n")
-    (folder / "type_map.raw").write_text("\n".join(ELEMENTS) + "\n")
-    columns = {
-        "coord": [frame.atoms.positions.reshape(-1) for frame in frames],
-        "box": [frame.atoms.cell.array.reshape(-1) for frame in frames],
-        "energy": [[frame.energy_ev] for frame in frames],
-        "force": [frame.forces.reshape(-1) for frame in frames if frame.forces is not None],
-        "virial": [
-            -frame.atoms.get_volume() * frame.stress.reshape(-1) for frame in frames if frame.stress is not None
-        ],
-    }
-    for column, rows in columns.items():
-        np.save(folder / "set.000" / f"{column}.npy", np.array(rows))
-
-
 def _environment() -> dict[str, str]:
     threads = {"OMP_NUM_THREADS": "1", "DP_INTRA_OP_PARALLELISM_THREADS": "1", "DP_INTER_OP_PARALLELISM_THREADS": "1"}
     return {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": ""}
@@ -207,8 +109,6 @@ def main() -> None:
     parser.add_argument("--deepmd-python", type=Path, help="Python of an environment with deepmd-kit 3")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--frames", type=int, default=4, help="number of frames that are compared (default 4)")
-    parser.add_argument("--steps", type=int, default=0, help="training steps that are timed (default 0: no timing)")
-    parser.add_argument("--dtypes", nargs="+", choices=["float64", "float32"], default=["float64"])
     args = parser.parse_args()
     if args.deepmd_python is None:
         print("skipped: needs an environment with deepmd-kit, --deepmd-python PATH; see --help")
@@ -223,15 +123,6 @@ def main() -> None:
         is_equal &= max(found["energy"], found["force"], found["virial"]) < 1e-6
         cells = [f"{found[key]:.1e}" for key in ("energy", "force", "virial")]
         print(f"| {name} | {' | '.join(cells)} | {found['largest_force']:.2f} |", flush=True)
-    if args.steps:
-        print("\n| model | precision | deepmd-kit, CPU-ms a step | ours | ratio |\n| --- | --- | --- | --- | --- |")
-        frames = melt_frames(40)
-        for name in args.models:
-            for dtype in args.dtypes:
-                with tempfile.TemporaryDirectory() as folder:
-                    theirs = deepmd_step_ms(name, frames, args.steps, dtype, args.deepmd_python, Path(folder))
-                ours = our_step_ms(name, frames, args.steps, dtype)
-                print(f"| {name} | {dtype} | {theirs:.0f} | {ours:.0f} | {theirs / ours:.1f} |", flush=True)
     if not is_equal:
         sys.exit("numbers differ by more than 1e-6")
 
