@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,6 +137,33 @@ def test_a_search_whose_decision_was_torn_off_is_done_again(
     Campaign.open(tmp_path / "torn").run()
     assert _same(tmp_path / "whole", tmp_path / "torn", same_result)
     assert [event.n_labels for event in replay(tmp_path / "torn").tunings] == [10, 20]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_campaign_killed_in_a_search_ends_as_one_that_was_not(
+    make_config: MakeConfig, same_result: SameResult, tmp_path: Path
+) -> None:
+    simple = {"kind": "gaussian_process", "n_shells": 0, "has_chains": False}
+    space = {"surrogate": {"categorical": [{"kind": "polynomial", "degree": 2}, simple]}}
+    config = _config(make_config, space=space, sampler={"kind": "random"}, n_trials=16, growth=9.0)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    Campaign.create(config, whole).run()
+    Campaign.create(config, killed)
+    journal = killed / "tuning" / "000010" / "journal.log"
+    command = [sys.executable, "-m", "alloysmith", "resume", str(killed), "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        give_up_at = time.monotonic() + 120.0
+        while not (journal.is_file() and journal.read_bytes().count(b"figures") > 2) and time.monotonic() < give_up_at:
+            time.sleep(0.002)
+        os.kill(driver.pid, signal.SIGKILL)
+    n_before = sum(trial.condition == "finished" for trial in read_trials(journal, {}))
+    assert 2 <= n_before < 16
+    assert not _tuned(killed)
+    Campaign.open(killed).run()
+    assert sum(trial.condition == "finished" for trial in read_trials(journal, {})) == 16
+    assert _same(whole, killed, same_result)
+    assert [(e.settings, e.error) for e in _tuned(killed)] == [(e.settings, e.error) for e in _tuned(whole)]
 
 
 @pytest.mark.parametrize(
