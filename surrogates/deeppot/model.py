@@ -47,7 +47,7 @@ class Architecture:
     one_side: bool
     normalize_features: bool
     radial_start: bool = False
-    principal_start: bool = False
+    principal_start: float | None = None
 
 
 class DeepPotModel(PotentialModel):
@@ -286,10 +286,16 @@ class DeepPotModel(PotentialModel):
                 floor = _FLAT * max(float(deviations.max()), float(means.abs().max()), 1e-10)
                 self.feature_means[a] = means
                 self.feature_deviations[a] = deviations.clamp_min(floor)
-                if self.architecture.principal_start:
-                    scales = self.feature_means[a], self.feature_deviations[a]
+                if self.architecture.principal_start is not None:
                     generator = torch.Generator().manual_seed((self._seed or seed) + a)
-                    first_fitting_layer(self.fitting(a), features, *scales, generator)
+                    first_fitting_layer(
+                        self.fitting(a),
+                        features,
+                        self.feature_means[a],
+                        self.feature_deviations[a],
+                        spread=self.architecture.principal_start,
+                        generator=generator,
+                    )
 
     def _start_embeddings(self, frames: Sequence[Frame], seed: int) -> None:
         """Radial functions and contrasts; all species get the same normalization of rows."""

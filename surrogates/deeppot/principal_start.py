@@ -15,11 +15,16 @@ from .networks import ResidualNetwork
 
 _SMALLEST_SPREAD = 1e-3  # by the largest; components below are left out
 _POWER = 0.3
-_SIZE = 0.3  # of the layer's input: small, so that its outputs are nearly polynomials of low order
 
 
 def first_fitting_layer(
-    network: ResidualNetwork, features: Tensor, mean: Tensor, deviation: Tensor, generator: torch.Generator
+    network: ResidualNetwork,
+    features: Tensor,
+    mean: Tensor,
+    deviation: Tensor,
+    *,
+    spread: float,
+    generator: torch.Generator,
 ) -> None:
     """Set the first weights of a fitting network.
 
@@ -27,15 +32,16 @@ def first_fitting_layer(
         network: of one species.
         features: ``[n_atoms, n_features]``, descriptors of atoms of that species.
         mean, deviation: ``[n_features]``, by which descriptors are normalized before the network.
+        spread: size of the layer's input, had all components the spread of the largest.
         generator: of the random combinations.
     """
     centred = features - features.mean(0)
-    _, spread, axes = torch.linalg.svd(centred / len(features) ** 0.5, full_matrices=False)
-    n = max(int((spread > _SMALLEST_SPREAD * spread[0]).sum()), 1)
-    raised = axes[:n].T / spread[0] * (spread[0] / spread[:n]) ** _POWER
+    _, spreads, axes = torch.linalg.svd(centred / len(features) ** 0.5, full_matrices=False)
+    n = max(int((spreads > _SMALLEST_SPREAD * spreads[0]).sum()), 1)
+    raised = axes[:n].T / spreads[0] * (spreads[0] / spreads[:n]) ** _POWER
     weight = network.weights[0]
     noise = torch.randn(n, weight.shape[1], generator=generator, dtype=raised.dtype)
     with torch.no_grad():
-        weight.copy_(deviation[:, None] * (raised @ noise) * (_SIZE / n**0.5))
+        weight.copy_(deviation[:, None] * (raised @ noise) * (spread / n**0.5))
         # where the network's zero is not the mean of these features
         network.biases[0].sub_(((features.mean(0) - mean) / deviation) @ weight)

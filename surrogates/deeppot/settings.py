@@ -72,6 +72,9 @@ class FittingSettings(Settings):
     start: Literal["random", "principal"] = "random"
     """First weights of the first layer: drawn as DeePMD-kit does, or random combinations of the principal components
     of the descriptors, which lets `least_squares` use more of them."""
+    start_spread: float = Field(default=0.3, gt=0.0)
+    """How far the inputs of the first layer spread over the data at a `principal` start. Small ones make nearly
+    polynomials of low order, which stay tame beyond the data (0.3); larger ones fit it better (1)."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> FittingSettings:
@@ -122,7 +125,7 @@ class DeepPotSettings(Settings):
             normalize_features=self.fitting_net.normalize_features,
             one_side=self.descriptor.type_one_side,
             radial_start=self.descriptor.start == "radial",
-            principal_start=self.fitting_net.start == "principal",
+            principal_start=self.fitting_net.start_spread if self.fitting_net.start == "principal" else None,
         )
         form = self.model_dump(mode="json")
         return DeepPotModel(symbols, self.cutoff_ang, architecture, seed=self.seed, settings=form)

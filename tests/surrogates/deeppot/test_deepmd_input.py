@@ -59,7 +59,11 @@ def test_what_is_said_and_what_goes_without_saying(tmp_path: Path) -> None:
         "resnet_dt": False,
         "type_one_side": False,
     }
-    assert potential.fitting_net.model_dump(exclude={"start"}) == {"neuron": (50, 50), "resnet_dt": True, "normalize_features": False}
+    assert potential.fitting_net.model_dump(exclude={"start", "start_spread"}) == {
+        "neuron": (50, 50),
+        "resnet_dt": True,
+        "normalize_features": False,
+    }
     training = config.training
     assert (training.max_steps, training.dtype, training.patience) == (10_000, "float64", None)
     assert training.optimizer is not None
