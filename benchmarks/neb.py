@@ -1,6 +1,6 @@
 """Both engines of migration barriers side by side: CPU seconds per barrier, and how far they agree.
 
-    python benchmarks/neb.py [--hops 20] [--repeat 3] [--images 3] [--snap FOLDER]
+    python benchmarks/neb.py [--hops 20] [--repeat 4] [--images 3] [--snap FOLDER]
 
 Each hop is one in a random Ta-Nb-Mo alloy. Both engines begin with the same relaxed ends, bring the forces on all
 images below 0.001 eV/Å, and are charged for the ends and the band. CPU seconds are those of this process and of LAMMPS'
@@ -29,9 +29,10 @@ ELEMENTS = ("Ta", "Nb", "Mo")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hops", type=int, default=20)
-    parser.add_argument("--repeat", type=int, default=3, help="cubic cells along each edge")
+    parser.add_argument("--repeat", type=int, default=4, help="cubic cells along each edge")
     parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--snap", type=Path)
+    parser.add_argument("--only", choices=("EAM", "SNAP"), help="one of the potentials")
     options = parser.parse_args()
     potentials: dict[str, PotentialSettings] = {"EAM": Zjw04PotentialSettings(elements=ELEMENTS)}
     if options.snap is not None:
@@ -41,6 +42,8 @@ def main() -> None:
         coeff = f"* * {files} {' '.join(ELEMENTS)}"
         potentials["SNAP"] = FilesPotentialSettings(pair_style="snap", pair_coeff=(coeff,))
     for name, potential in potentials.items():
+        if options.only not in (None, name):
+            continue
         compare(name, potential, hops(options.hops, options.repeat), options.images)
 
 
@@ -58,7 +61,7 @@ def hops(n: int, repeat: int) -> list[Atoms]:
 
 def compare(name: str, potential: PotentialSettings, rows: list[Atoms], n_images: int) -> None:
     """Label each hop with both engines and print the table."""
-    common = {"potential": potential, "n_images": n_images, "max_path_force_ev_ang": 1e-3}
+    common = {"potential": potential, "n_images": n_images, "max_path_force_ev_ang": 1e-3, "max_steps": 150}
     ours = VacancyMigrationSettings(engine="in_process", **common).build()
     theirs = VacancyMigrationSettings(engine="lammps_neb", **common).build()
     ours.evaluate(Request("warm-up", rows[0]))
@@ -70,7 +73,8 @@ def compare(name: str, potential: PotentialSettings, rows: list[Atoms], n_images
     for index, atoms in enumerate(rows):
         request = Request(str(index), atoms)
         try:
-            a, b = _without_memory(ours, request), _without_memory(theirs, request)
+            a = _without_memory(ours, request)
+            b = _without_memory(theirs, request)
         except OracleError as error:
             print(f"   {error.kind}: {error.message[:100]}", flush=True)
             continue

@@ -370,6 +370,10 @@ class _Band:
 
     def _evaluate(self, k: int) -> None:
         energy, forces = self._functions[k](self._x[k].reshape(-1, 3))
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            raise OracleError(
+                FailureKind.CORRUPT_OUTPUT, f"image {k} has an energy of {energy} eV, or forces that are not finite"
+            )
         self._energies[k] = energy
         self._forces[k] = (forces - forces.mean(axis=0)).ravel()
         self.n_calls += 1

@@ -196,7 +196,7 @@ class SwapDynamics:
             raise OracleError(
                 FailureKind.CORRUPT_OUTPUT,
                 f"the run has {n_atoms} of {len(self._atoms)} atoms, an energy of {energy:.6g} eV and "
-                f"{temperature:.5g} K (at most {highest:.5g} K is allowed): it has exploded; a smaller timestep may help",
+                f"{temperature:.5g} K (at most {highest:.5g} K is allowed): it has exploded; try a smaller timestep",
                 {"temperature_k": temperature, "energy_ev": energy},
             )
         types = np.array(lmp.gather_atoms("type", 0, 1))
