@@ -190,7 +190,7 @@ def _baseline_errors(
             figures["mean of the moving species"] = error_figures(mean, std, judged.barriers_ev)
             overall = np.full(len(judged), of_train)
             figures["mean"] = error_figures(overall, std, judged.barriers_ev)
-        elif name != config.barrier.kind:
+        elif config.barrier != trainers[name]:
             fitted = trainers[name].fit(train, validation, elements=elements, seed=config.seed)
             figures[f"{name} on counts"] = model_errors(fitted, judged)
     return figures
