@@ -48,6 +48,9 @@ class PotentialFitConfig(Settings):
     warm_up_epochs: int = Field(default=40, ge=0)
     """Passes over the data before the constraints join, where there are any. From a start far from the labels they
     would lead into poor minima."""
+    warm_up_frames: int | None = Field(default=None, ge=1)
+    """Number of frames, spread evenly over those to learn from, that these passes take; all where it is unset. Some 150
+    do for splines, and save much of the time where there are many."""
     training: TrainingSettings = TrainingSettings()
     """Loss, optimizer, limits."""
     seed: int = Field(default=0, ge=0)
@@ -114,6 +117,7 @@ def fit_potential(
         constraints,
         config.training,
         warm_up_epochs=config.warm_up_epochs,
+        warm_up_frames=config.warm_up_frames,
         seed=derive_seed(config.seed, 0, "training"),
         report=report,
         checkpoint_path=checkpoint_path,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from ..potentials.graph import Batch
-from ..potentials.model import PotentialModel
+from ..potentials.model import OutputSlopes, PotentialModel
+from .coefficient_slopes import coefficient_slopes
 from .functions import Curve
 from .radial import AngularFunctions, Embedding, RadialFunctions, type_pairs
+from .splines import SplineAngular, SplineEmbedding, SplineRadial
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,27 @@ class EamModel(PotentialModel):
         if pairs.order is not None:
             by_vector = torch.zeros_like(by_vector).index_copy(0, pairs.order, by_vector)
         return energies, by_vector
+
+    def output_slopes(self, batch: Batch, *, with_virials: bool) -> Iterator[OutputSlopes] | None:
+        """Derivatives by the coefficients, where all functions are splines; ``None`` where some are not."""
+        radial, embedding, angular = self.radial, self.embedding, self.angular
+        if not isinstance(radial, SplineRadial) or not isinstance(embedding, SplineEmbedding):
+            return None
+        if not isinstance(angular, SplineAngular | None):
+            return None
+        return coefficient_slopes(batch, radial, embedding, angular, with_virials=with_virials)
+
+    def linear_together(self) -> Tensor | None:
+        """Pair and embedding functions of splines: while densities stay, energies are linear in them."""
+        radial, embedding = self.radial, self.embedding
+        if not isinstance(radial, SplineRadial) or not isinstance(embedding, SplineEmbedding):
+            return None
+        of_radial, of_embedding = radial.splines.coefficients, embedding.splines.coefficients
+        n_parameters = sum(parameter.numel() for parameter in self.parameters())
+        mask = torch.zeros(n_parameters, dtype=torch.bool, device=of_radial.device)
+        mask[: len(radial.pairs) * of_radial.shape[1]] = True  # their rows come before those of densities
+        mask[of_radial.numel() : of_radial.numel() + of_embedding.numel()] = True
+        return mask
 
     def _central(
         self, batch: Batch, pairs: _Pairs, distances: Tensor, *, is_first_order: bool

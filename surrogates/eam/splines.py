@@ -91,6 +91,29 @@ class UniformSplines(nn.Module):
         row = (u.detach().floor().to(torch.int64) + 1).clamp(0, self.n_intervals + 1)
         return row, u - (row - 1).clamp(min=0)
 
+    def overlapping(self, x: Tensor, function: Tensor | int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The four B-splines that make up a function at each place ``[n]``.
+
+        Returns:
+            The first one's coefficient, ``[n]``; the values, slopes and second derivatives of the four, ``[4, n]``.
+        """
+        row, t = self.place(x, function)
+        is_inside = (row > 0) & (row <= self.n_intervals)
+        end = (row > self.n_intervals).to(t.dtype)
+        at = torch.where(is_inside, t, end)
+        beyond = torch.where(is_inside, 0.0, t)  # there the tangent at the nearest end
+        zero, one = torch.zeros_like(at), torch.ones_like(at)
+        powers = torch.stack([one, at, at**2, at**3])
+        slopes = torch.stack([zero, one, 2.0 * at, 3.0 * at**2])
+        curvatures = torch.stack([zero, zero, 2.0 * one, 6.0 * at]) * is_inside
+        parts = [powers + beyond * slopes, slopes, curvatures]
+        if self.ends_at_zero:
+            parts = [part * (1.0 - end) for part in parts]
+        inverse = torch.reciprocal(self.spacing[function])
+        shapes = _TO_POLYNOMIAL.T.to(x.device, x.dtype)
+        values, slopes, curvatures = (shapes @ part for part in parts)
+        return (row - 1).clamp(0, self.n_intervals - 1), values, slopes * inverse, curvatures * inverse**2
+
 
 def _polynomial(rows: Tensor, t: Tensor, inverse_spacing: Tensor) -> Curve:
     """Value and slope of cubics whose coefficients are ``rows``, ``[n, 4]``."""

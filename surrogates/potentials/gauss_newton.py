@@ -1,7 +1,7 @@
 """Damped Gauss-Newton steps, for models with few parameters (Levenberg, 1944; Marquardt, 1963).
 
-The loss and its gradient are those of all frames. The curvature is the Gauss-Newton matrix, whose costly part, the
-terms of forces and virials, some frames determine well: each gives hundreds of residuals for some tens of parameters.
+The loss and its gradient are those of all frames. So is the curvature, the Gauss-Newton matrix, where a model has its
+derivatives in closed form; elsewhere its costly part, the terms of forces and virials, is estimated from some frames.
 Between two such computations it follows the gradients as in BFGS (Nocedal and Wright, 2006, procedure 18.2). The
 curvature of constraints, which may be stiff, is computed in each step.
 """
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .batches import LabelledFrames
+from .curvature import forward_curvature, normal_equations, places_of_trained
 from .loss import LabelledBatch
 from .objective import Objective, Value, Weights3
 from .optimizer_settings import GaussNewtonSettings
@@ -23,6 +24,7 @@ from .optimizers import N_SMALL_STEPS, Outcome, Step
 
 _COST_OF_DIRECTION = 0.7  # a direction of the curvature by a step without it, for one frame; measured with EAM models
 _MAX_REFRESH_STEPS = 15
+_ENOUGH = 0.8  # share of the foreseen decrease from which parameters are moved alone in which energies are linear
 _POOR_GAIN = 0.5  # share of the foreseen decrease, below which a curvature is no longer trusted
 
 
@@ -55,8 +57,10 @@ class GaussNewton:
         self._max_pairs = max_pairs
         self._max_bytes = max_bytes
         n = len(frames) if settings.curvature_frames is None else min(settings.curvature_frames, len(frames))
-        balanced = round(_COST_OF_DIRECTION * objective.n_parameters * n / len(frames))
-        self._refresh_steps = settings.refresh_steps or min(max(balanced, 1), _MAX_REFRESH_STEPS)
+        balanced = min(max(round(_COST_OF_DIRECTION * objective.n_parameters * n / len(frames)), 1), _MAX_REFRESH_STEPS)
+        self._is_closed = objective.model.output_slopes(frames.batch([0]).batch, with_virials=False) is not None
+        self._refresh_steps = settings.refresh_steps or (1 if self._is_closed else balanced)
+        self._linear = _linear_parameters(objective) if self._is_closed else None
         self._damping = settings.damping
         self._rms: Weights3 | None = None  # of the present parameters, where they are known
         self._matrix: Tensor | None = None  # the curvature of the data
@@ -69,32 +73,38 @@ class GaussNewton:
         """See :meth:`~.optimizers.Optimizer.step`."""
         objective = self._objective
         start = objective.parameters()
-        of_data, gradient = objective.gradient(parts, prefactors, rms=self._rms, with_constraints=False)
+        of_data, data_gradient, of_curvature = self._terms_of_data(parts, prefactors)
         losses, slopes, of_constraints = objective.constraint_terms(with_curvature=True)
         value = Value(of_data.data + sum(losses.values()), of_data.data, of_data.rms, losses)
-        if not (value.is_finite and bool(torch.isfinite(gradient).all()) and bool(torch.isfinite(slopes).all())):
+        gradient, matrix = data_gradient + slopes, of_curvature + of_constraints
+        if not (value.is_finite and bool(torch.isfinite(gradient).all()) and bool(torch.isfinite(matrix).all())):
             return Step(value, "rejected")
         self._rms = value.rms
         self._n_steps += 1
-        data_gradient, gradient = gradient, gradient + slopes
-        matrix = self._curvature(value, data_gradient, prefactors) + of_constraints
-        if not bool(torch.isfinite(matrix).all()):
-            return Step(value, "rejected")
-        for _ in range(self._settings.max_trials):
-            trial = self._trial(start, gradient, matrix)
-            change = trial - start
-            expected = -float(gradient @ change) - 0.5 * float(change @ matrix @ change)
+        growth = 4.0
+        for k in range(self._settings.max_trials):
+            trial = self._trial(start, gradient, matrix, self._damping)
+            expected = _expected(gradient, matrix, trial - start)
+            is_linear = False
+            if k == 0 and self._linear is not None:
+                linear = self._trial(start, gradient, matrix, self._settings.damping, self._linear)
+                expected_linear = _expected(gradient, matrix, linear - start)
+                is_linear = expected_linear > _ENOUGH * expected
+                trial, expected = (linear, expected_linear) if is_linear else (trial, expected)
             objective.assign(trial)
             found = objective.value(parts, prefactors)
             gain = (value.loss - found.loss) / expected if found.is_finite and expected > 0.0 else -math.inf
             if gain > 1e-3:
                 # Nielsen's rule: the better the quadratic model was, the less damping the next step gets
-                self._damping = max(self._damping * max(0.1, 1.0 - (2.0 * min(gain, 1.5) - 1.0) ** 3), 1e-9)
-                self._rms, self._last = found.rms, (change, data_gradient)
+                if not is_linear:
+                    self._damping = max(self._damping * max(0.1, 1.0 - (2.0 * min(gain, 1.5) - 1.0) ** 3), 1e-9)
+                self._rms, self._last = found.rms, (trial - start, data_gradient)
                 if gain < _POOR_GAIN:
                     self._matrix = None  # it did not foresee this: computed anew for the next step
                 return Step(found, self._outcome(value.loss, found.loss))
-            self._damping *= 4.0
+            if not is_linear:
+                self._damping *= growth
+                growth *= 2.0
         objective.assign(start)
         self._last = None
         return Step(value, self._outcome(value.loss, value.loss))
@@ -110,32 +120,42 @@ class GaussNewton:
             self._matrix = None
         return "converged" if self._n_small >= N_SMALL_STEPS else "accepted"
 
-    def _curvature(self, value: Value, gradient: Tensor, prefactors: Weights3) -> Tensor:
-        """The Gauss-Newton matrix of the data; between two of them, what the last gradients make of it.
-
-        These are BFGS updates, damped as Powell did so that the matrix stays positive.
-        """
-        if self._matrix is None or self._age + 1 >= self._refresh_steps:
-            singles = (self._frames.batch([k]) for k in range(len(self._frames)))
-            self._matrix = self._objective.curvature(
-                self._curvature_parts(), value, prefactors, self._max_bytes, singles=singles
-            )
+    def _terms_of_data(self, parts: Collection[LabelledBatch], prefactors: Weights3) -> tuple[Value, Tensor, Tensor]:
+        """Loss, gradient and curvature of the data; between two computations, what the last gradients make of one."""
+        objective = self._objective
+        is_due = self._matrix is None or self._age + 1 >= self._refresh_steps
+        if is_due and self._is_closed:
             self._age = 0
-            return self._matrix
-        self._age += 1
-        if self._last is not None:
-            change, before = self._last
-            turn = gradient - before
-            along = self._matrix @ change
-            curved, expected = float(turn @ change), float(change @ along)
-            if curved < 0.2 * expected:
-                share = 0.8 * expected / (expected - curved)
-                turn = share * turn + (1.0 - share) * along
-                curved = float(turn @ change)
-            if expected > 0.0 and curved > 0.0:
-                update = torch.outer(turn, turn) / curved - torch.outer(along, along) / expected
-                self._matrix = self._matrix + update
-        return self._matrix
+            value, gradient, self._matrix = normal_equations(objective, parts, prefactors)
+            return value, gradient, self._matrix
+        value, gradient = objective.gradient(parts, prefactors, rms=self._rms, with_constraints=False)
+        if not value.is_finite:
+            return value, gradient, gradient.new_zeros(len(gradient), len(gradient))
+        if self._matrix is None or is_due:
+            self._age = 0
+            singles = (self._frames.batch([k]) for k in range(len(self._frames)))
+            drawn = self._curvature_parts()
+            self._matrix = forward_curvature(objective, drawn, value, prefactors, self._max_bytes, singles=singles)
+        else:
+            self._age += 1
+            self._matrix = self._updated(self._matrix, gradient)
+        return value, gradient, self._matrix
+
+    def _updated(self, matrix: Tensor, gradient: Tensor) -> Tensor:
+        """The curvature after the last step, by a BFGS update, damped as Powell did so that it stays positive."""
+        if self._last is None:
+            return matrix
+        change, before = self._last
+        turn = gradient - before
+        along = matrix @ change
+        curved, expected = float(turn @ change), float(change @ along)
+        if curved < 0.2 * expected:
+            share = 0.8 * expected / (expected - curved)
+            turn = share * turn + (1.0 - share) * along
+            curved = float(turn @ change)
+        if expected <= 0.0 or curved <= 0.0:
+            return matrix
+        return matrix + torch.outer(turn, turn) / curved - torch.outer(along, along) / expected
 
     def soften(self) -> None:
         """See :meth:`~.optimizers.Optimizer.soften`."""
@@ -169,13 +189,15 @@ class GaussNewton:
             self._last = (change, before)
         self._matrix = state["matrix"].clone() if "matrix" in state else None
 
-    def _trial(self, start: Tensor, gradient: Tensor, matrix: Tensor) -> Tensor:
-        """The damped step, along the bounds where it would leave them."""
+    def _trial(
+        self, start: Tensor, gradient: Tensor, matrix: Tensor, damping: float, among: Tensor | None = None
+    ) -> Tensor:
+        """The damped step, along the bounds where it would leave them; of some parameters, if these are given."""
         diagonal = matrix.diagonal()
         scale = torch.where(diagonal > 0.0, diagonal, 1.0)
         # the floor holds parameters of which the data says next to nothing, such as knots at rare distances
-        damped = matrix + torch.diag(self._damping * scale + self._settings.floor * diagonal.mean())
-        free = torch.ones_like(start, dtype=torch.bool)
+        damped = matrix + torch.diag(damping * scale + self._settings.floor * diagonal.mean())
+        free = torch.ones_like(start, dtype=torch.bool) if among is None else among
         trial = start
         while bool(free.any()):
             root = scale[free].rsqrt()  # unit diagonal, since parameters may differ by orders of magnitude
@@ -199,3 +221,17 @@ class GaussNewton:
         if n is not None and n < len(drawn):
             drawn = np.sort(np.random.default_rng([self._seed, self._n_steps]).permutation(drawn)[:n])
         return [self._frames.batch(part) for part in self._frames.partition(drawn, None, self._max_pairs)]
+
+
+def _expected(gradient: Tensor, matrix: Tensor, change: Tensor) -> float:
+    """The foreseen decrease of the loss."""
+    return -float(gradient @ change) - 0.5 * float(change @ matrix @ change)
+
+
+def _linear_parameters(objective: Objective) -> Tensor | None:
+    """Those of the trained parameters that energies are linear in together, bool; ``None`` if there are none."""
+    found = objective.model.linear_together()
+    if found is None:
+        return None
+    found = found[places_of_trained(objective.model) >= 0]
+    return found if bool(found.any()) else None

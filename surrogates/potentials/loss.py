@@ -82,8 +82,7 @@ class _LossSettings(Settings):
         """Weighted errors whose squares this loss sums: flat tensors for energy, force and virial."""
         batch, labels = labelled.batch, labelled.labels
         energies, forces, virials = errors(output, labels)
-        per_frame = labels.weights.sqrt()
-        per_size = per_frame / self._size(batch.n_atoms)
+        per_size, per_frame = self.scales(labelled)
         per_atom = per_frame[batch.frame_of_atom]
         per_virial = per_size
         if labels.atoms_with_forces is not None:
@@ -95,6 +94,11 @@ class _LossSettings(Settings):
             (forces * per_atom[:, None]).reshape(-1),
             (virials * per_virial[:, None, None]).reshape(-1),
         )
+
+    def scales(self, labelled: LabelledBatch) -> tuple[Tensor, Tensor]:
+        """What errors of energy and virial, and errors of forces, are multiplied by in each frame, ``[n_frames]``."""
+        per_frame = labelled.labels.weights.sqrt()
+        return per_frame / self._size(labelled.batch.n_atoms), per_frame
 
     @abstractmethod
     def _size(self, n_atoms: Tensor) -> Tensor:

@@ -151,6 +151,13 @@ class PotentialModel(nn.Module, ABC):
         """
         return None
 
+    def linear_together(self) -> Tensor | None:
+        """Parameters that energies are linear in together: far from the labels, Gauss-Newton steps move these alone.
+
+        Bool ``[n_parameters]``, counted like :attr:`OutputSlopes.columns`; ``None`` for all at once.
+        """
+        return None
+
     def forward(self, batch: Batch) -> ModelOutput:
         """Energies, forces and virials of a batch."""
         energies, slopes = self.energies_and_pair_forces(batch)

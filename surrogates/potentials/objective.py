@@ -1,4 +1,4 @@
-"""The loss of a model on its data and constraints, its gradient, and its Gauss-Newton curvature.
+"""The loss of a model on its data and constraints, and its gradient.
 
 Sums over the data are accumulated batch by batch, so memory is bounded by the largest batch.
 """
@@ -6,7 +6,7 @@ Sums over the data are accumulated batch by batch, so memory is bounded by the l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +14,8 @@ from torch import Tensor
 
 from ..base import SurrogateError
 from .constraint import Constraint
-from .graph import Batch
 from .loss import LabelledBatch, RmseLossSettings, SquaredLossSettings, sums_of_squares
-from .model import ModelOutput, OutputSlopes, PotentialModel
+from .model import ModelOutput, PotentialModel
 
 Weights3 = tuple[float, float, float]
 """A number for each of (energy, force, virial)."""
@@ -75,7 +74,6 @@ class Objective:
         if len(set(names)) < len(names):
             raise SurrogateError(f"constraints must have different names, got {', '.join(sorted(names))}")
         self._lower, self._upper = _bounds(model, self._named)
-        self._place = _places(model)
 
     @property
     def n_parameters(self) -> int:
@@ -89,7 +87,7 @@ class Objective:
     def assign(self, flat: Tensor) -> None:
         """Set the trainable parameters."""
         with torch.no_grad():
-            for tensor, values in zip(self._parameters, self._split(flat), strict=True):
+            for tensor, values in zip(self._parameters, self.split(flat).values(), strict=True):
                 tensor.copy_(values)
 
     def places(self, names: Sequence[str]) -> Tensor:
@@ -132,7 +130,7 @@ class Objective:
         means, _ = self._means(parts, observe)
         data = float(self.settings.total(means, prefactors))
         terms = {c.name: float(c.loss(self.model).detach()) for c in self.constraints} if with_constraints else {}
-        return Value(data + sum(terms.values()), data, _roots(means), terms)
+        return Value(data + sum(terms.values()), data, roots(means), terms)
 
     def gradient(
         self,
@@ -155,23 +153,23 @@ class Objective:
         """
         if len(parts) == 1 and rms is None:
             (part,) = parts
-            means = _divided(self._sums(part), part.labels.counts)
+            means = divided(self._sums(part), part.labels.counts)
             data = self.settings.total(means, prefactors)
-            gradient = self._backward(data)
+            gradient = self.backward(data)
         else:
             means, counts = self._means(parts) if rms is None else self._known_means(parts, rms)
             data = self.settings.total(means, prefactors)
-            slopes = self.settings.slopes(_floats(means), prefactors)
+            slopes = self.settings.slopes(floats(means), prefactors)
             gradient = torch.zeros_like(self.parameters())
             for part in parts:
-                energy, force, virial = _divided(self._sums(part), counts)
-                gradient += self._backward(slopes[0] * energy + slopes[1] * force + slopes[2] * virial)
+                energy, force, virial = divided(self._sums(part), counts)
+                gradient += self.backward(slopes[0] * energy + slopes[1] * force + slopes[2] * virial)
         amount = float(data.detach())
         losses: Mapping[str, float] = {}
         if with_constraints:
             losses, slopes_by_constraints, _ = self.constraint_terms()
             gradient = gradient + slopes_by_constraints
-        return Value(amount + sum(losses.values()), amount, _roots(means), losses), gradient
+        return Value(amount + sum(losses.values()), amount, roots(means), losses), gradient
 
     def constraint_terms(self, *, with_curvature: bool = False) -> tuple[Mapping[str, float], Tensor, Tensor]:
         """The constraints' losses by name, the gradient of their sum, and its Gauss-Newton matrix (empty if unwanted).
@@ -186,151 +184,11 @@ class Objective:
         for constraint in self.constraints:
             loss = constraint.loss(self.model)
             losses[constraint.name] = float(loss.detach())
-            slopes = self._backward(loss)
+            slopes = self.backward(loss)
             gradient += slopes
             if with_curvature:
                 matrix += self._constraint_curvature(constraint, losses[constraint.name], slopes)
         return losses, gradient, matrix
-
-    def normal_equations(
-        self, parts: Collection[LabelledBatch], prefactors: Weights3
-    ) -> tuple[Value, Tensor, Tensor] | None:
-        """The loss of the data, its gradient, and its Gauss-Newton matrix from all parts, in one pass.
-
-        ``None`` from a model that has no derivatives by its parameters in closed form.
-        """
-        n = self.n_parameters
-        squares, slopes = self.parameters().new_zeros(3, n, n), self.parameters().new_zeros(3, n)
-        totals, counts = self.parameters().new_zeros(3), [0, 0, 0]
-        wanted = [k for k in range(3) if prefactors[k] > 0.0]
-        for part in parts:
-            with torch.no_grad():
-                rows_of_frames = self.model.output_slopes(part.batch, with_virials=2 in wanted)
-                if rows_of_frames is None:
-                    return None
-                residuals = self.settings.residuals(self.model(part.batch), part)
-                totals += torch.stack(sums_of_squares(residuals))
-                for k, count in enumerate(part.labels.counts):
-                    counts[k] += count
-                for columns, terms in self._weighted(rows_of_frames, part, residuals):
-                    for k in wanted:
-                        jacobian, residual = terms[k]
-                        slopes[k, columns] += residual @ jacobian
-                        squares[k][columns[:, None], columns] += jacobian.T @ jacobian
-        means = _divided((totals[0], totals[1], totals[2]), (counts[0], counts[1], counts[2]))
-        factors = [
-            2.0 * slope / max(count, 1)
-            for slope, count in zip(self.settings.slopes(_floats(means), prefactors), counts, strict=True)
-        ]
-        data = float(self.settings.total(means, prefactors))
-        weights = torch.tensor(factors, dtype=squares.dtype, device=squares.device)
-        return (
-            Value(data, data, _roots(means), {}),
-            weights @ slopes,
-            (weights[:, None, None] * squares).sum(0),
-        )
-
-    def _weighted(
-        self, rows_of_frames: Iterable[OutputSlopes], part: LabelledBatch, residuals: tuple[Tensor, Tensor, Tensor]
-    ) -> Iterator[tuple[Tensor, list[tuple[Tensor, Tensor]]]]:
-        """For each frame the parameters, and (rows ``[k, n]``, residuals ``[k]``) of energy, forces and virials."""
-        labels = part.labels
-        per_size, per_frame = self.settings.scales(part)
-        forces = part.batch.vectors.new_zeros(len(part.batch.types), 3)
-        virials = part.batch.vectors.new_zeros(part.batch.n_frames, 9)
-        has_forces, has_virial = (torch.zeros(len(x), dtype=torch.bool, device=x.device) for x in (forces, virials))
-        atoms = slice(None) if labels.atoms_with_forces is None else labels.atoms_with_forces
-        frames = slice(None) if labels.frames_with_virial is None else labels.frames_with_virial
-        forces[atoms], virials[frames] = residuals[1].reshape(-1, 3), residuals[2].reshape(-1, 9)
-        has_forces[atoms], has_virial[frames] = True, True
-        first = 0
-        for k, rows in enumerate(rows_of_frames):
-            atoms_of_frame = slice(first, first + len(rows.forces) // 3)
-            first = atoms_of_frame.stop
-            columns = self._place[rows.columns]
-            energy, force, virial = rows.energy[None], rows.forces, rows.virial
-            free = columns >= 0
-            if not bool(free.all()):
-                columns, energy, force, virial = (r[..., free] for r in (columns, energy, force, virial))
-            yield (
-                columns,
-                [
-                    (energy * per_size[k], residuals[0][k : k + 1]),
-                    (force * per_frame[k] * has_forces[first - 1], forces[atoms_of_frame].reshape(-1)),
-                    (virial * per_size[k] * has_virial[k], virials[k]),
-                ],
-            )
-
-    def curvature(
-        self,
-        parts: Collection[LabelledBatch],
-        at: Value,
-        prefactors: Weights3,
-        max_bytes: int,
-        *,
-        singles: Iterable[LabelledBatch] = (),
-    ) -> Tensor:
-        """Gauss-Newton matrix ``[n_parameters, n_parameters]`` of the loss of the data.
-
-        For ``rmse`` it belongs to the sum of weighted squares that touches the loss from above at the present
-        parameters, so that its steps go down.
-
-        Args:
-            parts: the frames that the terms of forces and virials are estimated from; may be fewer than those of the
-                loss, since each has hundreds of components.
-            at: value of the loss at the present parameters.
-            max_bytes: bounds the directions that are differentiated at once.
-            singles: batches of one frame, from which the term of energies is taken; from ``parts`` if there are none.
-        """
-        slopes = self.settings.slopes((at.rms[0] ** 2, at.rms[1] ** 2, at.rms[2] ** 2), prefactors)
-        start = self.parameters().new_zeros(self.n_parameters, self.n_parameters)
-        squares = [start.clone() for _ in slopes]
-        counts = [0, 0, 0]
-        for part in parts:
-            for k, jacobian in enumerate(self.jacobian(part, max_bytes)):
-                squares[k] += jacobian.T @ jacobian
-                counts[k] += part.labels.counts[k]
-        for k, single in enumerate(singles):
-            if k == 0:
-                squares[0], counts[0] = start.clone(), 0
-            row = self._energy_slopes(single)
-            squares[0] += torch.outer(row, row)
-            counts[0] += 1
-        matrix = start
-        for slope, n, square in zip(slopes, counts, squares, strict=True):
-            if slope > 0.0 and n > 0:
-                matrix = matrix + (2.0 * slope / n) * square
-        return matrix
-
-    def jacobian(self, part: LabelledBatch, max_bytes: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Derivatives of the residuals (energy, force, virial), ``[n_residuals, n_parameters]``, by forward mode."""
-        inner = _ForwardModel(self.model)
-        names = [f"model.{name}" for name in self._named]
-
-        def residuals(flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            values = dict(zip(names, self._split(flat), strict=True))
-            output = torch.func.functional_call(inner, values, (part.batch,))
-            return self.settings.residuals(output, part)
-
-        # a pair's share of the intermediate results of one direction, roughly 64 numbers
-        per_direction = 64 * part.batch.vectors.element_size() * max(len(part.batch.first), 1)
-        chunk = max(1, min(self.n_parameters, max_bytes // per_direction))
-        flat = self.parameters()
-
-        def along(direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            return torch.func.jvp(residuals, (flat,), (direction,))[1]
-
-        directions = torch.eye(len(flat), dtype=flat.dtype, device=flat.device)
-        with torch.no_grad(), self.model.composable():
-            energy, force, virial = torch.func.vmap(along, chunk_size=chunk)(directions)
-        return energy.T, force.T, virial.T
-
-    def _energy_slopes(self, single: LabelledBatch) -> Tensor:
-        """Derivatives of the energy residual of one frame, by reverse mode: one pass for all parameters."""
-        batch = single.batch
-        zeros = batch.vectors.new_zeros(len(batch.types), 3), batch.vectors.new_zeros(1, 3, 3)
-        output = ModelOutput(self.model.energies(batch), *zeros)
-        return self._backward(self.settings.residuals(output, single)[0].sum())
 
     def _constraint_curvature(self, constraint: Constraint, loss: float, gradient: Tensor) -> Tensor:
         residuals_of: Callable[[PotentialModel], Tensor] | None = getattr(constraint, "residuals", None)
@@ -338,7 +196,7 @@ class Objective:
             scale = 0.5 / loss if loss > _NEGLIGIBLE else 0.0
             return scale * torch.outer(gradient, gradient)
         residuals = residuals_of(self.model).reshape(-1)
-        rows = torch.stack([self._backward(residual, keep=True) for residual in residuals])
+        rows = torch.stack([self.backward(residual, keep=True) for residual in residuals])
         of_square = 2.0 * rows.T @ residuals.detach()
         norm = float(of_square @ of_square)
         slope = float(gradient @ of_square) / norm if norm > _NEGLIGIBLE**2 else 0.0
@@ -369,9 +227,10 @@ class Objective:
                     totals[k] = totals[k] + total
                     counts[k] += part.labels.counts[k]
         n = (counts[0], counts[1], counts[2])
-        return _divided((totals[0], totals[1], totals[2]), n), n
+        return divided((totals[0], totals[1], totals[2]), n), n
 
-    def _backward(self, loss: Tensor, *, keep: bool = False) -> Tensor:
+    def backward(self, loss: Tensor, *, keep: bool = False) -> Tensor:
+        """Derivatives ``[n_parameters]`` of a scalar; ``keep`` allows more of the same graph."""
         if not loss.requires_grad:
             return torch.zeros_like(self.parameters())
         slopes = torch.autograd.grad(loss, self._parameters, allow_unused=True, retain_graph=keep)
@@ -382,35 +241,11 @@ class Objective:
             ]
         )
 
-    def _split(self, flat: Tensor) -> list[Tensor]:
+    def split(self, flat: Tensor) -> dict[str, Tensor]:
+        """Flat parameters by name, in their shapes."""
         pieces = torch.split(flat, [tensor.numel() for tensor in self._parameters])
-        return [piece.reshape(tensor.shape) for piece, tensor in zip(pieces, self._parameters, strict=True)]
-
-
-class _ForwardModel(PotentialModel):
-    """A model whose pair forces are differentiable in forward mode: in closed form, or by composable transforms."""
-
-    def __init__(self, model: PotentialModel) -> None:
-        super().__init__(model.elements, model.cutoff_ang)
-        self.model = model
-        self._is_closed = type(model).energies_and_pair_forces is not PotentialModel.energies_and_pair_forces
-
-    def energies(self, batch: Batch) -> Tensor:
-        return self.model.energies(batch)
-
-    def settings(self) -> Mapping[str, object]:
-        return self.model.settings()
-
-    def energies_and_pair_forces(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        if self._is_closed:
-            return self.model.energies_and_pair_forces(batch)
-
-        def total(vectors: Tensor) -> tuple[Tensor, Tensor]:
-            energies = self.model.energies(batch.with_vectors(vectors))
-            return energies.sum(), energies
-
-        slopes, energies = torch.func.grad(total, has_aux=True)(batch.vectors)
-        return energies, slopes
+        named = zip(self._named.items(), pieces, strict=True)
+        return {name: piece.reshape(tensor.shape) for (name, tensor), piece in named}
 
 
 _NEGLIGIBLE = 1e-14
@@ -439,24 +274,17 @@ def _bounds(model: PotentialModel, named: Mapping[str, Tensor]) -> tuple[Tensor 
     return sides[0], sides[1]
 
 
-def _places(model: PotentialModel) -> Tensor:
-    """Place of each parameter among the trainable ones, int64; -1 for the others."""
-    n, places = 0, []
-    for tensor in model.parameters():
-        shape = tensor.numel() if tensor.requires_grad else 0
-        places.append(torch.arange(n, n + shape) if shape else torch.full((tensor.numel(),), -1))
-        n += shape
-    return torch.cat(places).to(tensor.device)
-
-
-def _divided(sums: Means, counts: Counts) -> Means:
+def divided(sums: Means, counts: Counts) -> Means:
+    """Means from sums; 0 of nothing."""
     return sums[0] / max(counts[0], 1), sums[1] / max(counts[1], 1), sums[2] / max(counts[2], 1)
 
 
-def _floats(means: Means) -> Weights3:
+def floats(means: Means) -> Weights3:
+    """Means as plain numbers."""
     return float(means[0].detach()), float(means[1].detach()), float(means[2].detach())
 
 
-def _roots(means: Means) -> Weights3:
-    energy, force, virial = _floats(means)
+def roots(means: Means) -> Weights3:
+    """Root mean squares as plain numbers."""
+    energy, force, virial = floats(means)
     return math.sqrt(energy), math.sqrt(force), math.sqrt(virial)

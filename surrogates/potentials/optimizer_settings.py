@@ -55,18 +55,20 @@ class LbfgsSettings(Settings):
 class GaussNewtonSettings(Settings):
     """Gauss-Newton steps with Levenberg-Marquardt damping on all frames, for models with few parameters.
 
-    The curvature costs as much as hundreds of gradients, so it is computed now and then, the terms of forces and
-    virials from a part of the frames, and follows the gradients in between.
+    Models of splines have their derivatives in closed form: the curvature is that of all frames, anew in each step, and
+    the first two steps move the functions that energies are linear in. Of other models it costs as much as hundreds of
+    gradients, so it is computed now and then, the terms of forces and virials from a part of the frames, and follows
+    the gradients in between.
     """
 
     kind: Literal["gauss_newton"] = "gauss_newton"
     refresh_steps: int | None = Field(default=None, ge=1)
     """Number of steps between two computations of the curvature; between them it follows the gradients (BFGS). By
-    default as many as cost about as much as the curvature, 15 at most. A curvature that foresees badly is computed anew
-    at once, that of constraints always."""
+    default as many as cost about as much as the curvature, 15 at most; one for models of splines. A curvature that
+    foresees badly is computed anew at once, that of constraints always."""
     curvature_frames: int | None = Field(default=60, ge=1)
     """Number of frames, drawn anew each time, from which the curvature of the terms of forces and virials is estimated;
-    all where it is unset. Energies take all frames."""
+    all where it is unset. Energies, and models of splines, take all frames."""
     damping: float = Field(default=1e-3, gt=0.0)
     """First damping, relative to the diagonal of the curvature."""
     floor: float = Field(default=1e-5, ge=0.0)

@@ -27,14 +27,16 @@ def train_in_stages(
     settings: TrainingSettings,
     *,
     warm_up_epochs: int,
+    warm_up_frames: int | None = None,
     seed: int,
     report: Report | None = None,
     checkpoint_path: Path | None = None,
 ) -> TrainingResult:
     """Train a model in place, without the constraints for ``warm_up_epochs``, then with them.
 
-    Without constraints, or with ``warm_up_epochs`` of 0, there is one stage. Arguments and errors are otherwise those
-    of :func:`~.training.train`; counts and times of the result are of both stages together.
+    Where ``warm_up_frames`` is given, the first stage learns from so many frames, spread evenly: far from its labels a
+    model needs no more. Without constraints, or with ``warm_up_epochs`` of 0, there is one stage. Arguments and errors
+    are otherwise those of :func:`~.training.train`; counts and times of the result are of both stages together.
     """
     if not constraints or warm_up_epochs == 0:
         return train(
@@ -49,7 +51,8 @@ def train_in_stages(
         )
     first_path = None if checkpoint_path is None else warm_up_checkpoint(checkpoint_path)
     alone = settings.model_copy(update={"max_epochs": warm_up_epochs})
-    first = train(model, frames, validation, (), alone, seed=seed, report=report, checkpoint_path=first_path)
+    part = frames[:: max(len(frames) // warm_up_frames, 1)] if warm_up_frames else frames
+    first = train(model, part, validation, (), alone, seed=seed, report=report, checkpoint_path=first_path)
     if first.stop_reason in ("stopped", "max_wall_s", "max_cpu_s"):
         return first
     second = train(
