@@ -1,7 +1,7 @@
 """Loops over neighbours and over entries of descriptors for :mod:`.inference`, compiled by Numba.
 
 Edges are directed pairs of neighbours, sorted by the atom in the centre and, for each, by the neighbour's species.
-Compiled code is kept on the disk beside this file, or in the user's cache.
+Compiled code is kept on the disk: beside this file, in the user's cache, or in ``NUMBA_CACHE_DIR``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,21 @@ import numpy as np
 from .compression import hermite_weights
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # sums in any order, fused; NaN and infinity are kept
-_compiled = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-_inlined = numba.njit(cache=True, inline="always", fastmath=_FAST, error_model="numpy")
+
+
+def _can_keep() -> bool:
+    """Whether there is a folder for compiled code; there is none where package and home are read-only."""
+    try:
+        numba.njit(cache=True)(hermite_weights)
+    except RuntimeError:
+        return False
+    return True
+
+
+IS_KEPT = _can_keep()
+"""Whether compiled code is kept for the next process."""
+_compiled = numba.njit(cache=IS_KEPT, nogil=True, fastmath=_FAST, error_model="numpy")
+_inlined = numba.njit(cache=IS_KEPT, inline="always", fastmath=_FAST, error_model="numpy")
 _weights = _inlined(hermite_weights)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -193,12 +194,20 @@ def test_rotations_and_permutations_change_nothing() -> None:
     assert np.abs(first.forces.sum(axis=0)).max() < 1e-11
 
 
-def test_numba_is_loaded_only_where_a_deep_potential_is_evaluated() -> None:
-    script = (
-        "import sys, alloysmith.loop.cli.app, alloysmith.surrogates.deeppot.settings; print('numba' in sys.modules)"
-    )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
+def test_numba_is_loaded_where_it_is_needed_and_needs_no_folder() -> None:
+    """The command line starts without it, and code that cannot be kept is compiled all the same."""
+    script = """
+import sys
+import alloysmith.loop.cli.app
+import alloysmith.surrogates.deeppot.settings
+print("numba" in sys.modules)
+from alloysmith.surrogates.deeppot import kernel
+print(kernel.IS_KEPT)
+"""
+    environment = {**os.environ, "NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"}  # as if no folder could be written
+    command = [sys.executable, "-c", script]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
 
 
 def ordered(repeat: int, rattle: float, seed: int, a: float = 3.7) -> Atoms:
