@@ -75,9 +75,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="table of hops")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--sizes", nargs="*", type=int, default=[500, 1000, 2000, 4000], help="hops to learn from")
-    parser.add_argument(
-        "--size-models", nargs="*", choices=list(MODELS), default=["ridge", "pairs", "trees", "best"]
-    )
+    parser.add_argument("--size-models", nargs="*", choices=list(MODELS), default=["ridge", "pairs", "trees", "best"])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -40,6 +40,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
         "migration_energy_ev",
     ),
     "group": ("composition", "alloy", "group"),
+    "failure": ("failure",),
 }
 _POSITION = ("vacancy_x", "vacancy_y", "vacancy_z")
 _N_NAMED = 10
@@ -58,7 +59,7 @@ class HopTable:
         hops: the usable rows.
         header: names of the columns.
         lines: all rows, as text by column.
-        dropped: row number from 1 -> what is wrong with it.
+        dropped: row number from 1 -> why it is no hop: what is wrong with it, or how its calculation failed.
     """
 
     hops: Hops
@@ -73,6 +74,7 @@ class _Rows:
 
     crystals: list[Atoms] = field(default_factory=list)
     problems: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
     values: list[tuple[int, int, int, float, str, int]] = field(default_factory=list)
 
 
@@ -84,7 +86,8 @@ def read_hops(path: Path, settings: HopDataSettings | None = None, *, barriers_n
 
     Raises:
         HopFileError: the file or a column is missing, or rows are bad (missing structure, number out of range, not a
-            nearest neighbour, no number for a barrier, a hop that is there twice) and ``on_bad_row`` is ``error``.
+            nearest neighbour, no number for a barrier, a hop that is there twice) and ``on_bad_row`` is ``error``. A
+            row without a barrier whose column ``failure`` says why is left out in either case.
     """
     settings = settings or HopDataSettings()
     header, lines = _read_table(path)
@@ -99,7 +102,7 @@ def read_hops(path: Path, settings: HopDataSettings | None = None, *, barriers_n
             f"{path}: {len(problems)} of {len(lines)} rows are bad; correct them, or leave them out with "
             "`on_bad_row: drop`\n" + "\n".join(named) + more
         )
-    return HopTable(hops, header, lines, problems)
+    return HopTable(hops, header, lines, dict(sorted({**problems, **rows.failed}.items())))
 
 
 def join(parts: Sequence[Hops]) -> Hops:
@@ -143,7 +146,7 @@ def _columns(
     folded = {name.lower().replace(" ", "_"): name for name in header}
     found: dict[str, str | None] = {}
     for what, aliases in _ALIASES.items():
-        named = getattr(settings.columns, what)
+        named = getattr(settings.columns, what, None)
         if named is not None and named not in header:
             raise HopFileError(f"{path} has no column {named!r} ({what}); it has {', '.join(header)}")
         found[what] = named or next((folded[alias] for alias in aliases if alias in folded), None)
@@ -175,6 +178,9 @@ def _collect(
     crystals: dict[tuple[str, ...], int | str] = {}
     for number, line in enumerate(lines, start=1):
         text = {what: "" if name is None else line.get(name, "") for what, name in columns.items()}
+        if barriers_needed and text["failure"] and not text["barrier"]:
+            rows.failed[number] = f"its calculation failed: {text['failure']}"
+            continue
         try:
             neighbour = _whole_number(text["neighbour"], "neighbour") - settings.first_index
             position: tuple[str, ...] = ()

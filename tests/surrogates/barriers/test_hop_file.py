@@ -109,6 +109,18 @@ def test_every_bad_row_is_named(tmp_path: Path) -> None:
     assert set(table.dropped) == set(bad)
 
 
+def test_calculations_that_failed_are_left_out(tmp_path: Path) -> None:
+    path = write_table(toy_hops(1, 4), tmp_path)
+    header, *lines = path.read_text().splitlines()
+    lines = [line.replace(",made up", ",,") for line in lines]
+    v, n = lines[1].split(",")[1:3]
+    lines[1] = f"structures/0.extxyz,{v},{n},,,not_converged"
+    path.write_text("\n".join([f"{header},failure", *lines]))
+    table = read_hops(path)
+    assert table.hops.rows.tolist() == [1, 3, 4]
+    assert "not_converged" in table.dropped[2]
+
+
 @pytest.mark.parametrize(
     ("content", "word"),
     [
