@@ -35,6 +35,7 @@ from .deepmd_data import deepmd_systems, read_deepmd_sets
 from .extxyz import iterate_extxyz, take_results, write_extxyz
 from .lammps_data import read_lammps_data, write_lammps_data
 from .pymatgen_json import atoms_from_json, atoms_to_json
+from .vacancy_hop import NEIGHBOUR_KEY
 
 FileFormat = Literal["extxyz", "cif", "vasp", "lammps-data", "db", "json"]
 
@@ -152,7 +153,7 @@ def _check_read(atoms: Atoms, number: int, path: Path, allow_defects: bool) -> N
         return
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         raise StructureError(f"{path}: structure {number} has coordinates that are not finite numbers")
-    if atoms.numbers.min() < 1:
+    if atoms.numbers.min() < 1 and NEIGHBOUR_KEY not in atoms.info:  # X is a vacancy where a hop is marked
         raise StructureError(f"{path}: structure {number} has atoms without a chemical element")
 
 
