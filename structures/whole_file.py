@@ -6,6 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+SCRATCH_PREFIX = ".writing-"
+"""How names of files begin that a process left unfinished when it died."""
+
 
 def write_whole(path: Path, content: bytes | Callable[[Path], object]) -> None:
     """Replace a file, in one step, once all of it is on the disk.
@@ -18,7 +21,7 @@ def write_whole(path: Path, content: bytes | Callable[[Path], object]) -> None:
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    scratch = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    scratch = path.with_name(f"{SCRATCH_PREFIX}{os.getpid()}-{path.name}")
     try:
         if isinstance(content, bytes):
             scratch.write_bytes(content)

@@ -103,6 +103,13 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
         learn(_config(), tmp_path)
 
 
+def test_a_learning_that_was_killed_before_its_configuration_was_written_begins(tmp_path: Path) -> None:
+    # as a kill leaves it between the lock and the first whole file
+    (tmp_path / "lock").write_text("")
+    (tmp_path / ".writing-17-config.json").write_text("{")
+    assert learn(_tiny(stopping={"max_rounds": 1}), tmp_path).reason == "rounds"
+
+
 def test_the_report_shows_what_the_rounds_found(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="no round"):
         learning_report(tmp_path)
