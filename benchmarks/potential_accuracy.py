@@ -18,7 +18,7 @@ import importlib
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +38,7 @@ from alloysmith.oracles.potentials import FilesPotentialSettings, LammpsPotentia
 from alloysmith.surrogates.eam.settings import EamSettings
 from alloysmith.surrogates.potentials.base import PotentialSpec
 from alloysmith.surrogates.potentials.data_settings import DataSettings, FrameFileSettings
+from alloysmith.surrogates.potentials.error_table import evaluate_errors
 from alloysmith.surrogates.potentials.frame import Frame
 from alloysmith.surrogates.potentials.frame_split import split_frames
 from alloysmith.surrogates.potentials.frames import load_frames
@@ -154,10 +155,10 @@ def main() -> None:
 def compare(name: str, arguments: argparse.Namespace, folder: Path) -> None:
     """The table of one data set."""
     data_set = SETS[name]
-    settings = DataSettings(
-        files=tuple(FrameFileSettings(path=str((arguments.data / file).resolve())) for file in data_set.files),
-        test_fraction=data_set.test_share,
-    )
+    files = tuple(FrameFileSettings(path=str((arguments.data / file).resolve())) for file in data_set.files)
+    config: PotentialFitConfig = load_settings(find_config(data_set.config), PotentialFitConfig, [])
+    shipped = config.data or DataSettings(files=files)
+    settings = shipped.model_copy(update={"files": files, "test_fraction": data_set.test_share})
     frames = load_frames(settings, data_set.elements)
     parts = split_frames(frames, settings, seed=derive_seed(arguments.seed, 0, "split"))
     learnt = [*parts.train, *parts.validation]
@@ -178,6 +179,8 @@ def compare(name: str, arguments: argparse.Namespace, folder: Path) -> None:
             fitted, cpu_s = fit(data_set, changes, parts.train, parts.validation, arguments)
             row = row_of_potential(label, fitted, data_set, parts.test, everything, folder, cpu_s=cpu_s)
             show(row)
+            if len(data_set.elements) > 1:
+                print("\n".join(evaluate_errors(fitted.model, by_composition(parts.test)).lines()), flush=True)
     published = snap_potential(arguments.data / "potentials" / "snap", data_set, folder)
     # shifted like ZJW04: that of Mo counts energies from another zero than the data
     show(
@@ -190,6 +193,11 @@ def compare(name: str, arguments: argparse.Namespace, folder: Path) -> None:
     fitted_snap = fit_snap(learnt, data_set, folder)
     cpu_s = time.process_time() - started
     show(row_of_lammps("SNAP, FitSNAP on this split", fitted_snap, data_set, parts.test, everything, cpu_s=cpu_s))
+
+
+def by_composition(frames: Sequence[Frame]) -> list[Frame]:
+    """The same frames, grouped by what they are made of."""
+    return [replace(frame, group=str(frame.atoms.symbols.formula.reduce()[0])) for frame in frames]
 
 
 def show(row: Row) -> None:
@@ -233,6 +241,7 @@ def fit(
         constraints,
         training,
         warm_up_epochs=warm_up,
+        warm_up_frames=config.warm_up_frames,
         seed=derive_seed(arguments.seed, 0, "training"),
     )
     spec = PotentialSpec("eam", data_set.elements, model.cutoff_ang, n_train=len(train))
