@@ -183,7 +183,7 @@ def _curves(result: LiquidDynamics, quantity: Quantity, label: str, name: str) -
         figure.update_xaxes(title=_AXES[quantity][0] if place["row"] == n_rows else "", **place)
         if place["col"] == 1:
             figure.update_yaxes(title=_AXES[quantity][1], **place)
-    figure.update_layout(legend={"y": 1.1 if n_rows == 1 else 1.06})
+    figure.update_annotations(yshift=-20)  # titles inside, the legend is above
     return plot(figure, name=name, height=300 if n_rows == 1 else 260 * n_rows)
 
 
