@@ -183,7 +183,8 @@ def _curves(result: LiquidDynamics, quantity: Quantity, label: str, name: str) -
         figure.update_xaxes(title=_AXES[quantity][0] if place["row"] == n_rows else "", **place)
         if place["col"] == 1:
             figure.update_yaxes(title=_AXES[quantity][1], **place)
-    figure.update_annotations(yshift=-20)  # titles inside, the legend is above
+    # titles inside, off the curves; the legend is above
+    figure.update_annotations(yshift=-20, xshift=-70 if quantity == "msd" else 70)
     return plot(figure, name=name, height=300 if n_rows == 1 else 260 * n_rows)
 
 
