@@ -43,22 +43,25 @@ ELEMENTS = ("Nb", "Mo", "Ta", "W")
 DISPLACEMENTS_ANG = (0.1, 0.2)
 N_ALLOYS = 10
 
-DEEPMD_NETS = {"descriptor": {"neuron": [10, 20, 40], "axis_neuron": 6}, "fitting_net": {"neuron": [60, 60, 60]}}
-DATA_NETS = {
+DEEPMD_NETS: dict[str, Any] = {
+    "descriptor": {"neuron": [10, 20, 40], "axis_neuron": 6},
+    "fitting_net": {"neuron": [60, 60, 60]},
+}
+DATA_NETS: dict[str, Any] = {
     "cutoff_ang": 5.5,
     "switch_ang": 3.0,
     "descriptor": {"start": "radial", "neuron": [16, 22], "axis_neuron": 14},
-    "fitting_net": {"start": "principal", "neuron": [200]},
+    "fitting_net": {"start": "principal", "start_spread": 1.0, "neuron": [200]},
 }
-RANDOM_NETS = {
+RANDOM_NETS: dict[str, Any] = {
     **DATA_NETS,
     "descriptor": {"neuron": [16, 22], "axis_neuron": 14},
     "fitting_net": {"neuron": [200]},
 }
 PREFACTORS = {"kind": "squared", "start_energy": 0.02, "start_force": 1000, "start_virial": 0.01, "limit_virial": 0.1}
-RMSE = {"kind": "rmse", "energy": 3.0, "force": 1.0, "virial": 0.3}
+RMSE = {"kind": "rmse", "energy": 5.0, "force": 1.0, "virial": 0.3}
 ADAM = {"kind": "adam", "learning_rate": 0.002, "batch_frames": 16}
-SOLVE = {"kind": "least_squares", "ridge": 1e-5}
+SOLVE = {"kind": "least_squares", "ridge": 1e-4}
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ WAYS: Mapping[str, Way] = {
     "random start, least squares": Way(RANDOM_NETS, {"loss": RMSE, "optimizer": SOLVE}),
     "start from data, least squares": Way(DATA_NETS, {"loss": RMSE, "optimizer": SOLVE}),
     "the same, 400 hidden neurons": Way(
-        {**DATA_NETS, "fitting_net": {"start": "principal", "neuron": [400]}}, {"loss": RMSE, "optimizer": SOLVE}
+        {**DATA_NETS, "fitting_net": {**DATA_NETS["fitting_net"], "neuron": [400]}}, {"loss": RMSE, "optimizer": SOLVE}
     ),
 }
 
