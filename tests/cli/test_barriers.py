@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from alloysmith.loop.barrier_fitting import BarrierFitConfig
+from alloysmith.loop.cli.arguments import shipped_configs
+from alloysmith.loop.config import load_settings
 from alloysmith.tests.cli.toy import CommandLine
 from alloysmith.tests.surrogates.barriers.hop_tables import toy_hops, write_table
 
@@ -64,6 +67,17 @@ def test_bad_tables_and_targets_end_with_a_message(alloysmith: CommandLine, tmp_
     none = alloysmith("fit", tmp_path / "small.yaml", "-o", tmp_path / "m.safetensors")
     assert none.code == 2
     assert "--data" in none.err
+
+
+def test_shipped_configurations_are_read() -> None:
+    names = [name for name in shipped_configs() if name.startswith("fit/barrier")]
+    kinds = {name: load_settings(shipped_configs()[name], BarrierFitConfig).barrier.kind for name in names}
+    assert kinds == {
+        "fit/barriers": "trees",
+        "fit/barrier_cnn": "cnn",
+        "fit/barrier_cnn_paper": "cnn",
+        "fit/barrier_lattice": "lattice",
+    }
 
 
 @pytest.mark.slow
