@@ -94,9 +94,10 @@ def _bands(records: Sequence[RoundRecord]) -> Section | None:
     figure.update_xaxes(title_text="round", dtick=1)
     figure.update_yaxes(title_text="share of visited structures (%)", range=[0, 100])
     n_exploded = sum(record.n_explosions for record in rounds)
+    exploded = f"{n_exploded:,} runs exploded and were ended at that step" if n_exploded else "no run exploded"
     text = (
         f"{sum(r.n_visited for r in rounds):,} structures visited in {sum(r.n_md_steps for r in rounds):,} steps of "
-        f"molecular dynamics; {n_exploded} runs exploded and were ended at that step."
+        f"molecular dynamics; {exploded}."
     )
     return Section("Exploration", paragraph(text) + plot(figure, name="bands", height=340))
 
@@ -112,13 +113,14 @@ def _calibration(records: Sequence[RoundRecord], by_deviation: bool) -> Section 
             y=errors,
             mode="markers",
             name="labelled structures",
-            marker={"color": rounds, "colorscale": "Viridis", "size": 6, "colorbar": {"title": "round"}},
+            marker={"color": rounds, "colorscale": "Viridis", "size": 6, "colorbar": {"title": "round", "dtick": 1}},
         )
     )
     ends = [float(deviations.min()), float(deviations.max())]
     figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", name="equal", line={"color": MUTED, "dash": "dot"}))
-    figure.update_xaxes(title_text="committee's maximum force deviation (eV/Å)", type="log")
-    figure.update_yaxes(title_text="largest force error (eV/Å)", type="log")
+    ticks = {"type": "log", "dtick": "D2", "tickformat": ".2~g"}
+    figure.update_xaxes(title_text="committee's maximum force deviation (eV/Å)", **ticks)
+    figure.update_yaxes(title_text="largest force error (eV/Å)", **ticks)
     use = "the bounds of the selection are divided by the median ratio of the latest rounds and of the test structures."
     note = paragraph(
         "Each point is a structure before it was learnt. Points above the line: the committee is surer than it may be"
