@@ -1,31 +1,23 @@
-"""Vacancy migration: a neighbour hops into the vacancy, along a climbing-image nudged elastic band.
-
-G. Henkelman, B. P. Uberuaga, H. Jónsson, J. Chem. Phys. 113, 9901 (2000), with ASE's implementation.
-"""
+"""Vacancy migration: a neighbour hops into the vacancy, along a climbing-image nudged elastic band."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from ase import Atoms
-from ase.mep import NEB
-from ase.optimize import FIRE
 from pydantic import Field, PositiveFloat
 
 from ...structures.settings import Settings
-from ..base import FailureKind, OracleError
-from ..crystal_relaxation import RelaxationLimits, relax_crystal
-from ..engine_calculator import EngineCalculator
+from ...structures.vacancy_hop import vector_between
+from ..crystal_relaxation import RelaxationLimits
+from ..elastic_band import BandLimits, BandSprings, converge_band
 from ..force_engine import ForceEngine
+from ..preconditioner import WithoutSites, spring_model
+from ..vacancy_hop import barriers, check_path, relax_end, relax_start
 from .base import Bench
 from .crystal import BULK_MODULUS_GUESS_EV_ANG3, Crystal, equilibrium, supercell
 from .vacancy import formation_energy
-
-_CLIMB_BELOW_EV_ANG = 0.1
-"""The band first settles this far without climbing, so that the climbing image begins near the ridge."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +31,7 @@ class VacancyMigration:
         energies_ev: energy of each image above the first.
         hop_ang: length of the hop.
         n_atoms: in the supercell.
-        n_steps: of the optimizer.
+        n_steps: of the band.
     """
 
     migration_energy_ev: float
@@ -71,8 +63,8 @@ class VacancyMigrationSettings(Settings):
     max_force_ev_ang: PositiveFloat = 0.01
     """Largest residual force on the band, in eV/Å."""
     max_steps: int = Field(default=500, ge=1)
-    """Steps of the optimizer before it counts as not converged."""
-    version: ClassVar[str] = "1"
+    """Steps of the band before it counts as not converged."""
+    version: ClassVar[str] = "2"
     result_type: ClassVar[type] = VacancyMigration
 
     @classmethod
@@ -93,56 +85,55 @@ def vacancy_migration(engine: ForceEngine, crystal: Crystal, settings: VacancyMi
     """
     _ = crystal.element
     relaxed = equilibrium(engine, crystal)
-    ends, hop_ang = _ends(supercell(relaxed.atoms, settings.min_length_ang))
+    perfect = supercell(relaxed.atoms, settings.min_length_ang)
+    nearest = 1 + int(np.argmin(perfect.get_distances(0, range(1, len(perfect)), mic=True)))
+    hop = vector_between(perfect, nearest, 0)
+    is_present = np.arange(len(perfect)) > 0
     limits = RelaxationLimits(force_ev_ang=0.1 * settings.max_force_ev_ang, stress_ev_ang3=np.inf, max_calls=1000)
-    for end in ends:
-        found = relax_crystal(
-            engine, end, cell_freedom="fixed", bulk_modulus_ev_ang3=BULK_MODULUS_GUESS_EV_ANG3, limits=limits
-        )
-        end.set_positions(found.positions)
-    images = [ends[0], *(ends[0].copy() for _ in range(settings.n_images)), ends[1]]
-    for image in images:
-        image.calc = EngineCalculator(engine)
-    band = NEB(images, k=settings.spring_ev_ang2, method="improvedtangent")
-    band.interpolate(mic=True)
-    optimizer = FIRE(band, logfile=None)
-    for climb, force in (
-        (False, max(_CLIMB_BELOW_EV_ANG, settings.max_force_ev_ang)),
-        (True, settings.max_force_ev_ang),
-    ):
-        band.climb = climb
-        if not optimizer.run(fmax=force, steps=settings.max_steps - optimizer.nsteps):
-            rest = float(np.sqrt((band.get_forces() ** 2).sum(axis=1).max()))
-            raise OracleError(
-                FailureKind.NOT_CONVERGED,
-                f"after {settings.max_steps} steps the band's largest force is {rest:.3g} eV/Å (allowed "
-                f"{force:g}); raise max_steps or max_force_ev_ang",
-                {"max_force_ev_ang": rest},
-            )
-    energies = np.array([image.get_potential_energy() for image in images])
-    legs = [
-        np.linalg.norm(after.get_positions() - before.get_positions()) for before, after in itertools.pairwise(images)
-    ]
-    above_start = energies - energies[0]
-    return VacancyMigration(
-        migration_energy_ev=float(above_start.max()),
-        formation_energy_ev=formation_energy(float(energies[0]), ends[0], relaxed),
-        path_ang=tuple(np.concatenate([[0.0], np.cumsum(legs)]).tolist()),
-        energies_ev=tuple(above_start.tolist()),
-        hop_ang=hop_ang,
-        n_atoms=len(ends[0]),
-        n_steps=int(optimizer.nsteps),
+    start = relax_start(
+        engine,
+        perfect[is_present],
+        perfect.positions[0],
+        springs=WithoutSites(spring_model(perfect), is_present),
+        cell_freedom="fixed",
+        bulk_modulus_ev_ang3=BULK_MODULUS_GUESS_EV_ANG3,
+        limits=limits,
     )
+    ends = relax_end(engine, start, nearest - 1, hop, limits)
+    cell = start.atoms.cell.array
+    engine.load(start.atoms)
 
+    def evaluate(positions: np.ndarray) -> tuple[float, np.ndarray]:
+        found = engine.evaluate(positions, cell)
+        return found.energy_ev, found.forces
 
-def _ends(perfect: Atoms) -> tuple[list[Atoms], float]:
-    """The cell with its first atom taken out, the same after the nearest neighbour hopped there; length of the hop."""
-    distances = perfect.get_distances(0, range(1, len(perfect)), mic=True)
-    nearest = 1 + int(np.argmin(distances))
-    hop = perfect.get_distance(nearest, 0, mic=True, vector=True)
-    start = perfect.copy()
-    end = perfect.copy()
-    end.positions[nearest] += hop
-    for atoms in (start, end):
-        del atoms[0]
-    return [start, end], float(distances[nearest - 1])
+    guide = np.zeros((len(start.atoms), 3))
+    guide[ends.mover] = hop
+    band = converge_band(
+        [evaluate] * (settings.n_images + 2),
+        ends.path(settings.n_images),
+        guide=guide,
+        springs=BandSprings(
+            perfect,
+            is_present,
+            bulk_modulus_ev_ang3=BULK_MODULUS_GUESS_EV_ANG3,
+            volume_ang3=float(perfect.get_volume()),
+        ),
+        limits=BandLimits(
+            spring_ev_ang2=settings.spring_ev_ang2,
+            force_ev_ang=settings.max_force_ev_ang,
+            path_force_ev_ang=settings.max_force_ev_ang,
+            max_steps=settings.max_steps,
+        ),
+    )
+    check_path(ends, band)
+    forward, _ = barriers(ends, band.energies_ev.tolist())
+    return VacancyMigration(
+        migration_energy_ev=forward,
+        formation_energy_ev=formation_energy(start.energy_ev, start.atoms, relaxed),
+        path_ang=tuple(band.path_ang.tolist()),
+        energies_ev=tuple((band.energies_ev - start.energy_ev).tolist()),
+        hop_ang=float(np.linalg.norm(hop)),
+        n_atoms=len(start.atoms),
+        n_steps=band.n_steps,
+    )
