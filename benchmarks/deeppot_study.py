@@ -1,20 +1,22 @@
 """Deep potentials of Al-Cu-Ni melts: which settings matter, and how many trainings a study needs to find out.
 
 The reference melt (``alloysmith sample zjw04 sampling/alcuni_melt``, here of 32 atoms) is learnt by the potentials of
-``configs/studies/deeppot_alcuni.yaml``: all of its grid, and variants of its fit without virials, with other cutoffs and
-more, and learnt at aluminium-rich compositions alone. A table as table 1 of Ryltsev and Chtchelkatchev (J. Mol. Liq.
+``configs/studies/deeppot_alcuni.yaml``: all of its grid, and variants of its fit without virials, with another cutoff
+or axis, and learnt at aluminium-rich compositions alone. A table as table 1 of Ryltsev and Chtchelkatchev (J. Mol. Liq.
 349, 118181 (2022)), errors at compositions 20 at.% away beside it; then Optuna chooses from the grid, and what counts
 is the number of trainings until its Pareto front has the hypervolume of the grid's.
 
     python benchmarks/deeppot_study.py --folder studies/alcuni
 
-Killed, it goes on with the same command.
+Killed, it goes on with the same command; without ``--folder`` nothing is kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -143,12 +145,20 @@ def shares(config: StudyConfig, trials: Sequence[TrialRecord], sampler: SamplerS
 
 
 def main() -> None:
-    """Train, and print the tables."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="where data, study and figures are kept")
+    parser.add_argument("--folder", type=Path, help="where data, study and figures are kept")
     args = parser.parse_args()
-    folder: Path = args.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    if args.folder is not None:
+        args.folder.mkdir(parents=True, exist_ok=True)
+        measure(args.folder.resolve())
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder))
+
+
+def measure(folder: Path) -> None:
+    """Train what is not yet in the folder, and print the tables."""
     files = make_melts(folder)
     config = study_config(files)
     head = "validation E, F, virial | 20 at.% away | µs/atom/step | ns/day | training, CPU-s"
@@ -173,10 +183,13 @@ def main() -> None:
             path = folder / f"{name}-{seed}.log"
             path.unlink(missing_ok=True)
             runs.append(shares(config, finished, sampler, path))
-        needed = [
-            [next(k for k, share in enumerate(run, 1) if share >= level) for run in runs] for level in (0.95, 1 - 1e-9)
-        ]
+        needed = [[_first(run, level) for run in runs] for level in (0.95, 1 - 1e-9)]
         print(f"{name}: {np.median(needed[0]):g} {sorted(needed[0])}, {np.median(needed[1]):g} {sorted(needed[1])}")
+
+
+def _first(run: Sequence[float], level: float) -> float:
+    """After how many trainings the share is reached; infinity if it is not."""
+    return next((k for k, share in enumerate(run, 1) if share >= level), math.inf)
 
 
 def _show(trial: TrialRecord) -> None:
