@@ -166,7 +166,7 @@ def converge_band(
         FailureKind.NOT_CONVERGED,
         f"after {limits.max_steps} steps the largest force on the band is {residuals.max():.3g} eV/Å and that on the "
         f"climbing image {residuals[band.climbing]:.3g} (allowed {limits.path_force_ev_ang:g} and "
-        f"{limits.force_ev_ang:g}); allow more steps or larger forces",
+        f"{limits.force_ev_ang:g}); raise max_steps or max_force_ev_ang",
         {"max_force_ev_ang": float(residuals.max()), "n_calls": n_calls},
     )
 

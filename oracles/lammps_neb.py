@@ -75,7 +75,7 @@ def _read_band(
         raise OracleError(
             FailureKind.NOT_CONVERGED,
             f"after {rows[-1][0]:.0f} steps of LAMMPS' neb the largest force on an atom of an image is {residual:.3g} "
-            f"eV/Å (components of {force_ev_ang:g} are allowed); allow more steps or larger forces",
+            f"eV/Å (components of {force_ev_ang:g} are allowed); raise max_steps or max_force_ev_ang",
             {"max_force_ev_ang": residual},
         )
     energies = np.array([float((folder / f"energy.{k}").read_text()) for k in range(1, n_images + 1)])
