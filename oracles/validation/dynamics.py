@@ -30,6 +30,7 @@ from .liquid_observables import Windows, longest_reach_ang, observables
 from .md_stage import Analysis, StageResult, run_stage
 
 _ENERGY_AVERAGE_PS = 0.1
+_MIN_AVERAGES = 10
 _RDF_EVERY_PS = 0.05
 
 
@@ -267,8 +268,9 @@ def _fluid(species: Sequence[str], windows: Windows) -> Analysis:
 
 
 def _averaged(md: MdSettings) -> int:
-    """Frames that an energy is averaged over."""
-    return max(1, round(_ENERGY_AVERAGE_PS / (md.stride * md.timestep_fs / 1000.0)))
+    """Frames that an energy is averaged over; fewer in a short run, whose slope needs points too."""
+    n_frames = round(_ENERGY_AVERAGE_PS / (md.stride * md.timestep_fs / 1000.0))
+    return max(1, min(n_frames, md.n_steps // md.stride // _MIN_AVERAGES))
 
 
 def _energies(n_averaged: int) -> Analysis:

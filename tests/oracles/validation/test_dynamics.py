@@ -229,6 +229,9 @@ def test_without_a_reference(tmp_path: Path) -> None:
     assert found.reference_label == ""
     assert set(values_of(found)) == {"melt_density_g_cm3", "self_diffusion_ang2_ps", "nve_drift_ev_per_atom_ps"}
     assert all(curve.reference is None for curve in found.curves)
+    (trace,) = found.energies
+    assert len(trace.times_ps) == 10, "a short run has points for a slope, too"
+    assert 0.0 < trace.drift_error_ev_per_atom_ps < 1.0
 
 
 def test_what_cannot_be_run(tmp_path: Path) -> None:
