@@ -20,7 +20,7 @@ def alloys(
     target: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Extended XYZ file to write.")],
     overrides: SetOption = None,
 ) -> None:
-    """Write random solid solutions spread evenly over the compositions of a system.
+    """Write random alloys over a system's compositions.
 
     Each row's info tells its composition, its phase, and whether it is one to learn from (split=train) or to test on.
 

@@ -58,7 +58,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "export": CommandEntry("export", "export", "Look", "Write a campaign's results in a format other tools open."),
     "label": CommandEntry("label", "label", "Use the parts", "Evaluate an oracle on every structure of a file."),
     "alloys": CommandEntry("alloys", "alloys", "Use the parts", "Write random alloys over a system's compositions."),
-    "barriers": CommandEntry("hops", "barriers", "Use the parts", "Compute migration barriers of vacancies."),
+    "barriers": CommandEntry("hops", "barriers", "Use the parts", "Compute the energy barriers of vacancies' hops."),
     "order": CommandEntry("order", "order", "Use the parts", "Let an alloy take on chemical short-range order."),
     "sample": CommandEntry("sample", "sample", "Use the parts", "Sample labelled melts by molecular dynamics."),
     "fit": CommandEntry("models", "fit", "Use the parts", "Fit a surrogate, or an interatomic potential."),
