@@ -25,24 +25,11 @@ from ..structures.base import Phase, structure_id
 from ..structures.settings import Settings
 from .base import FailureKind, Label, OracleError, OracleSpec, Request
 
-Misbehaviour = Literal[
-    "hang",
-    "exit",
-    "segfault",
-    "bad_structure",
-    "not_converged",
-    "left_phase",
-    "timed_out",
-    "crashed",
-    "corrupt_output",
-    "unavailable",
-]
-
 
 class FaultSettings(Settings):
     """A misbehaviour of the toy oracle on some structures, to try deadlines and failure policies."""
 
-    effect: Misbehaviour
+    effect: Literal["hang", "exit", "segfault"] | FailureKind
     """What happens: the evaluation hangs, its process exits or segfaults, or a typed failure of that kind is raised."""
     fraction: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of all structures it happens on. They are chosen by their content, so the same ones on every worker."""

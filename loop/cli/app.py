@@ -61,11 +61,11 @@ COMMANDS: dict[str, CommandEntry] = {
     "barriers": CommandEntry("hops", "barriers", "Use the parts", "Compute the energy barriers of vacancies' hops."),
     "order": CommandEntry("order", "order", "Use the parts", "Let an alloy take on chemical short-range order."),
     "sample": CommandEntry("sample", "sample", "Use the parts", "Sample labelled melts by molecular dynamics."),
-    "fit": CommandEntry("models", "fit", "Use the parts", "Fit a surrogate, or an interatomic potential."),
+    "fit": CommandEntry("models", "fit", "Use the parts", "Fit a surrogate, a potential, or a barrier model."),
     "convert": CommandEntry("convert", "convert", "Use the parts", "Convert data and models from and to DeePMD-kit."),
     "tabulate": CommandEntry("tables", "tabulate", "Use the parts", "Write a fitted potential as a LAMMPS table."),
     "card": CommandEntry("tables", "card", "Use the parts", "Write a fitted potential's card, one HTML file."),
-    "predict": CommandEntry("models", "predict", "Use the parts", "Predict with a fitted surrogate or potential."),
+    "predict": CommandEntry("models", "predict", "Use the parts", "Predict with any fitted model."),
     "assess": CommandEntry("assess", "assess", "Use the parts", "Measure a potential beside DFT and experiment."),
     "md": CommandEntry("md", "md", "Use the parts", "Run molecular dynamics with any potential."),
 }

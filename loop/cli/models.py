@@ -53,7 +53,7 @@ def fit(
     ] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Fit a surrogate, an interatomic potential, or a model of migration barriers.
+    """Fit a surrogate, a potential, or a barrier model.
 
     A configuration with `surrogate:` learns scalar properties of crystals; one with `potential:` learns energies,
     forces and stresses of any structures; one with `barrier:` learns vacancy migration barriers from a CSV table of
@@ -109,7 +109,7 @@ def predict(
     structures: Annotated[Path, typer.Argument(metavar="STRUCTURES", help="Structure file, or table of hops.")],
     target: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Structure file, or table, to write.")],
 ) -> None:
-    """Predict with a fitted surrogate, potential or barrier model.
+    """Predict with any fitted model.
 
     A potential adds predicted_energy_ev, predicted_forces_ev_ang and predicted_stress_ev_ang3, and prints errors
     where rows are labelled. A surrogate adds predicted_<property> and predicted_<property>_std to the info of each
