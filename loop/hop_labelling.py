@@ -103,14 +103,17 @@ def random_hops(
     return [hop for one_round in rounds for hop in one_round]
 
 
-def listed_hops(table: Path) -> list[WantedHop]:
+def listed_hops(table: Path, folder: Path) -> list[WantedHop]:
     """The hops of a CSV table with the columns ``structure``, ``vacancy_site`` and ``neighbour``.
+
+    Args:
+        folder: that the new table will be in, which its paths are relative to.
 
     Raises:
         StructureError: it cannot be read, a column is missing, or a row names no hop; with the line.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(table.read_text())))
+        rows = list(csv.DictReader(io.StringIO(table.read_text()), restval=""))
     except (OSError, UnicodeDecodeError) as error:
         raise StructureError(f"{table} cannot be read ({error})") from error
     missing = [name for name in COLUMNS[:3] if not rows or name not in rows[0]]
@@ -121,17 +124,27 @@ def listed_hops(table: Path) -> list[WantedHop]:
     frames: dict[str, list[Atoms]] = {}
     found = []
     for number, row in enumerate(rows, start=2):
-        name, _, index = row["structure"].rpartition("@") if "@" in row["structure"] else (row["structure"], "", "0")
+        name, _, index = row["structure"].rpartition("@") if "@" in row["structure"] else (row["structure"], "", "")
         if name not in frames:
             frames[name] = read_structures(table.parent / name)
         try:
-            crystal = frames[name][int(index)]
+            crystal = _chosen(frames[name], name, index)
             hop = VacancyHop(int(row["vacancy_site"]), int(row["neighbour"]))
             with_hop(crystal, hop)
-        except (ValueError, IndexError, StructureError) as error:
+        except (ValueError, StructureError) as error:
             raise StructureError(f"line {number} of {table} names no hop: {error}") from error
-        found.append(WantedHop(row["structure"], crystal, hop))
+        source = _path_in(table.parent / name, folder) + (f"@{index}" if index else "")
+        found.append(WantedHop(source, crystal, hop))
     return found
+
+
+def _chosen(frames: Sequence[Atoms], name: str, index: str) -> Atoms:
+    if not index and len(frames) > 1:
+        raise StructureError(f"{name} holds {len(frames)} structures; name one as {name}@0")
+    number = int(index or "0")
+    if not 0 <= number < len(frames):
+        raise StructureError(f"{name} holds structures 0 to {len(frames) - 1}, got @{index}")
+    return frames[number]
 
 
 def table_text(hops: Sequence[WantedHop], results: Sequence[Label | Failure | None]) -> str:

@@ -105,7 +105,7 @@ def _hops(
     if structures.suffix == ".csv":
         if n_hops is not None or n_vacancies is not None:
             raise ConfigError(f"{structures} lists the hops; leave out --hops and --vacancies")
-        return listed_hops(structures)
+        return listed_hops(structures, target.parent)
     if n_hops is not None and n_vacancies is not None:
         raise ConfigError("--hops and --vacancies are two ways to choose; give one of them")
     return random_hops(

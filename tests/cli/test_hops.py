@@ -47,9 +47,11 @@ def test_a_table_of_barriers_is_made_once(alloys: Path, alloysmith: CommandLine,
     )
     again = alloysmith(*command)
     assert "0 evaluated now" in again.out
-    listed = tmp_path / "again.csv"
+    listed = tmp_path / "elsewhere" / "again.csv"
     assert alloysmith("barriers", "oracles/vacancy_migration", table, "-o", listed, *QUICK).code == 0
     assert [row["barrier_ev"] for row in rows_of(listed)] == [row["barrier_ev"] for row in rows]
+    for row in rows_of(listed):
+        assert (listed.parent / row["structure"].rpartition("@")[0]).resolve() == alloys.resolve()
 
 
 def test_what_cannot_be_used_is_said(alloys: Path, alloysmith: CommandLine, tmp_path: Path) -> None:
@@ -65,6 +67,9 @@ def test_what_cannot_be_used_is_said(alloys: Path, alloysmith: CommandLine, tmp_
     assert "missing: neighbour" in refused(table, "-o", tmp_path / "x.csv")
     table.write_text(f"structure,vacancy_site,neighbour\n{alloys}@0,1,999\n")
     assert "line 2" in refused(table, "-o", tmp_path / "x.csv")
+    for row in (f"{alloys},1,2", f"{alloys}@-1,1,2", f"{alloys}@3,1,2", f"{alloys}@0,1"):
+        table.write_text(f"structure,vacancy_site,neighbour\n{row}\n")
+        assert "line 2" in refused(table, "-o", tmp_path / "x.csv")
 
 
 def test_order_goes_on(alloys: Path, alloysmith: CommandLine, tmp_path: Path) -> None:
