@@ -102,7 +102,7 @@ def read_deepmd_sets(system: Path, type_map: Sequence[str] | None = None) -> Ite
 
 def _arrays(folder: Path, suffix: str, is_periodic: bool) -> dict[Path, np.ndarray]:
     """The arrays of a set by their files; the coordinates come first."""
-    names = ["coord", *(["box"] if is_periodic else []), *_LABELS, "real_atom_types"]
+    names = ["coord", *(["box"] if is_periodic else []), *_LABELS, *(["real_atom_types"] if suffix == ".npy" else [])]
     paths = [folder / f"{name}{suffix}" for name in names]
     for path in paths[: 2 if is_periodic else 1]:
         if not path.is_file():
@@ -118,8 +118,10 @@ def _loaded(path: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         detail = " ".join(str(error).split())
         raise StructureError(f"{path} cannot be read; it may be damaged or cut short ({detail})") from error
-    if found.dtype.kind not in "fiu":
-        raise StructureError(f"{path} holds {found.dtype}, no numbers")
+    kinds = "iu" if path.stem == "real_atom_types" else "fiu"
+    if found.dtype.kind not in kinds or found.ndim == 0:
+        what = "whole numbers" if kinds == "iu" else "numbers"
+        raise StructureError(f"{path} holds {found.dtype} of shape {found.shape}, no array of {what}")
     return found
 
 

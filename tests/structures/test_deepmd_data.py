@@ -156,7 +156,12 @@ def _short(system: Path) -> None:
             lambda s: np.save(s / "set.000" / "virial.npy", np.zeros((2, 6))),
             r"virial\.npy has shape \(2, 6\).* 9 numbers",
         ),
-        (lambda s: np.save(s / "set.000" / "box.npy", np.array([["x"] * 9] * 2)), r"box\.npy holds <U1, no numbers"),
+        (lambda s: np.save(s / "set.000" / "box.npy", np.array([["x"] * 9] * 2)), r"box\.npy holds <U1"),
+        (lambda s: np.save(s / "set.000" / "energy.npy", np.array(1.0)), r"energy\.npy holds float64 of shape \(\)"),
+        (
+            lambda s: np.save(s / "set.000" / "real_atom_types.npy", np.zeros((2, 2))),
+            r"real_atom_types\.npy holds float64 .* whole numbers",
+        ),
         (lambda s: (s / "set.000" / "box.npy").unlink(), r"box\.npy is missing; .* nopbc"),
         (lambda s: (s / "set.000" / "coord.npy").unlink(), r"coord\.npy is missing"),
         (lambda s: (s / "type.raw").write_text("0 2"), r"type\.raw has types from 0 to 2; the type map has 2 elements"),
