@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import orjson
@@ -232,7 +233,7 @@ class ChemicalOrder:
     def _load(self) -> None:
         path = self._folder / _STATE
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 facts: dict[str, Any] = orjson.loads(str(stored["facts"]))
                 if facts["identity"] != self._identity:
                     raise ConfigError(
@@ -253,7 +254,7 @@ class ChemicalOrder:
                 self._sites = self._start.copy()
                 self._sites.set_cell(stored["cell"])
                 self._sites.set_positions(stored["sites"])
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
             raise ConfigError(f"{path} is damaged ({error}); delete {self._folder} to begin anew") from error
         nan = float("nan")
         self.records = [

@@ -64,9 +64,11 @@ def test_a_run_that_was_stopped_goes_on_as_one_that_was_not(potential: LammpsPot
     assert (snapshot.numbers != alloy().numbers).any()
     with pytest.raises(ConfigError, match="other settings"):
         ChemicalOrder(potential, short(seed=1), alloy(), tmp_path / "whole")
-    (tmp_path / "whole" / "state.npz").write_bytes(b"broken")
-    with pytest.raises(ConfigError, match="damaged"):
-        ChemicalOrder(potential, short(), alloy(), tmp_path / "whole")
+    state = tmp_path / "whole" / "state.npz"
+    for content in (b"broken", state.read_bytes()[:-100], b""):
+        state.write_bytes(content)
+        with pytest.raises(ConfigError, match="damaged"):
+            ChemicalOrder(potential, short(), alloy(), tmp_path / "whole")
 
 
 def test_what_cannot_run_is_refused(potential: LammpsPotential, tmp_path: Path) -> None:
