@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -197,7 +197,7 @@ class FilesPotentialSettings(Settings):
             digest.update(f" file:{len(content)}:".encode() + content)
             path, note = usable_file(path)
             notes += [note] if note else []
-            words.append(f'"{path}"' if " " in str(path) else str(path))
+            words.append(_quoted(path))
         digest.update(b"\n")
         return " ".join(words)
 
@@ -226,11 +226,14 @@ class Zjw04PotentialSettings(Settings):
         _check_symbols(self.elements)
         content = setfl_text(zjw04_tables(self.elements), "Zhou, Johnson, Wadley, Phys. Rev. B 69, 144113 (2004)")
         path = cached_file(f"zjw04_{''.join(self.elements)}.eam.alloy", content.encode())
-        files = FilesPotentialSettings(
-            pair_style="eam/alloy", pair_coeff=(f"* * {path} {_ELEMENTS_PLACEHOLDER}",), elements=self.elements
-        )
         # the last digits of a table differ from machine to machine, which must not look like another potential
-        return replace(files.load(), fingerprint=zjw04_fingerprint(self.elements))
+        commands = ("pair_style eam/alloy", f"pair_coeff * * {_quoted(path)} {' '.join(self.elements)}")
+        return LammpsPotential(self.elements, commands, zjw04_fingerprint(self.elements))
+
+
+def _quoted(path: Path) -> str:
+    """A path as a word of a command."""
+    return f'"{path}"' if " " in str(path) else str(path)
 
 
 PotentialSettings = Annotated[

@@ -123,7 +123,7 @@ def test_a_table_of_published_parameters_equals_the_trainable_functions() -> Non
 
 
 def test_a_potential_of_published_parameters_is_ready_for_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a folder"))
     potential = Zjw04PotentialSettings(elements=("Mo", "Ta")).load()
     try_potential(potential)
     assert Zjw04PotentialSettings(elements=("Mo", "Ta")).load() == potential
