@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from hashlib import blake2b
 
 import numpy as np
 from ase import Atoms
@@ -60,6 +61,17 @@ class Hops:
         """The hops of ``index``, numbers or a mask."""
         parts = ("crystal", "vacancy", "neighbour", "barriers_ev", "groups", "rows")
         return replace(self, **{name: getattr(self, name)[index] for name in parts})
+
+    def digest(self) -> str:
+        """Hash of the hops and of the crystals that they are in; barriers are not part of it."""
+        found = blake2b(digest_size=16)
+        for column in (self.crystal, self.vacancy, self.neighbour):
+            found.update(np.ascontiguousarray(column, dtype=np.int64).tobytes())
+        for k in np.unique(self.crystal).tolist():
+            atoms = self.crystals[k]
+            for array in (atoms.numbers, atoms.positions, atoms.cell.array):
+                found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     @cached_property
     def elements(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,9 @@ class NetworkModel:
 
     def mean_and_spread(self, hops: Hops) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation over the members, ``[n_hops]`` each, eV."""
-        device = self.settings.training.torch_device()
+        # where a network was trained does not bind those who use it
+        wants_gpu = self.settings.training.device == "cuda" and torch.cuda.is_available()
+        device = torch.device("cuda" if wants_gpu else "cpu")
         outputs = np.empty((len(self.members), len(hops)))
         mean = np.empty(len(hops))
         for member in self.members:
@@ -130,6 +133,10 @@ def fit_networks(
         judged_targets = judged_targets - base.predict(validation).mean_ev
     centre, scale = float(np.median(targets)), max(float(targets.std()), 1e-6)
     inputs, judged = settings.inputs(train, spec), settings.inputs(validation, spec)
+    # settings of the training have a hash of their own, and members may be added
+    apart = ("training", "n_members")
+    shown = {name: value for name, value in settings.model_dump(mode="json").items() if name not in apart}
+    identity = json.dumps([train.digest(), validation.digest(), elements, shown], sort_keys=True)
     members, outputs = [], []
     for k in range(settings.n_members):
         with torch.random.fork_rng(devices=[]):
@@ -143,6 +150,7 @@ def fit_networks(
             (judged_targets - centre) / scale,
             settings.training,
             seed=(seed + k) % 2**63,
+            identity=identity,
             report=None if report is None else _in_ev(report, k, scale),
             checkpoint_path=None if checkpoint_path is None else member_checkpoint(checkpoint_path, k),
         )

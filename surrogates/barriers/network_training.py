@@ -105,6 +105,7 @@ def train_network(
     settings: NetworkTrainingSettings,
     *,
     seed: int,
+    identity: str = "",
     report: Report | None = None,
     checkpoint_path: Path | None = None,
 ) -> float:
@@ -112,6 +113,7 @@ def train_network(
 
     Args:
         targets, judged_targets: ``[n]``, scaled to order 1.
+        identity: what decides the inputs; a training goes on only from a checkpoint that had the same.
 
     Returns:
         The mean absolute error on the judged hops, in the targets' scale.
@@ -130,7 +132,7 @@ def train_network(
         network.to(device)
         kind = torch.optim.RMSprop if settings.optimizer == "rmsprop" else torch.optim.Adam
         optimizer = kind(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        hashes = _hashes(network, targets, judged_targets, settings, seed)
+        hashes = _hashes(network, identity, targets, judged_targets, settings, seed)
         if checkpoint_path is not None and checkpoint_path.exists():
             _restore(read_checkpoint(checkpoint_path, hashes), network, optimizer, progress)
         else:
@@ -230,7 +232,12 @@ def _weights(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _hashes(
-    network: nn.Module, targets: np.ndarray, judged: np.ndarray, settings: NetworkTrainingSettings, seed: int
+    network: nn.Module,
+    identity: str,
+    targets: np.ndarray,
+    judged: np.ndarray,
+    settings: NetworkTrainingSettings,
+    seed: int,
 ) -> dict[str, str]:
     """What a checkpoint must share with the training that goes on from it."""
 
@@ -240,6 +247,7 @@ def _hashes(
     limits = {"max_cpu_s", "n_threads", "checkpoint_every_s"}
     shapes = [f"{name} {tuple(value.shape)}" for name, value in _weights(network)]
     return {
+        "inputs": digest(identity.encode()),
         "data": digest(np.ascontiguousarray(targets).tobytes(), np.ascontiguousarray(judged).tobytes()),
         "settings": digest(settings.model_dump_json(exclude=limits).encode()),
         "network": digest("\n".join(shapes).encode()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -110,6 +111,28 @@ def test_what_a_model_does_not_know_is_refused(fitted: BarrierModel) -> None:
         fitted.predict(Hops((strange,), *(getattr(hops, n) for n in COLUMNS)))
     with pytest.raises(SurrogateError, match="fcc"):
         fitted.predict(toy_hops(1, 5, "fcc"))
+
+
+def test_a_training_does_not_go_on_with_other_hops(parts: tuple[Hops, Hops], tmp_path: Path) -> None:
+    train, judged = parts
+    settings = settings_of("lattice", base=None, n_members=1)
+    known = {"elements": ELEMENTS, "seed": 3, "checkpoint_path": tmp_path / "c"}
+    first = settings.fit(train, judged, **known)
+    again = settings.fit(train, judged, **known)
+    np.testing.assert_array_equal(first.predict(judged).mean_ev, again.predict(judged).mean_ev)
+    with pytest.raises(SurrogateError, match="other inputs"):
+        settings.fit(replace(train, vacancy=train.neighbour, neighbour=train.vacancy), judged, **known)
+    with pytest.raises(SurrogateError, match="other inputs"):
+        settings.fit(train, judged, **{**known, "elements": ELEMENTS[::-1]})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_networks_from_a_gpu_predict_without_one(parts: tuple[Hops, Hops]) -> None:
+    model = fit("lattice", *parts)
+    assert isinstance(model, NetworkModel)
+    training = {**SMALL["lattice"]["training"], "device": "cuda"}
+    moved = replace(model, settings=settings_of("lattice", training=training))
+    np.testing.assert_array_equal(model.predict(parts[1]).mean_ev, moved.predict(parts[1]).mean_ev)
 
 
 COLUMNS = ("crystal", "vacancy", "neighbour", "barriers_ev", "groups", "rows")
