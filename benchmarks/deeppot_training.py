@@ -6,8 +6,8 @@ starts of the networks from the data, and least-squares solutions of the output 
 the training; the last two columns are random quaternaries with atoms displaced by 0.1 and 0.2 Å, of which the data has
 nothing: their labels are of the SNAP published with the data (itself 4 to 5 meV/atom and 0.13 eV/Å from DFT).
 
-    python benchmarks/deeppot_training.py --data ../shared/data
-    python benchmarks/deeppot_training.py --data ../shared/data --deepmd-python /path/to/its/bin/python --cpu-s 600
+    python benchmarks/deeppot_training.py --data /path/to/data
+    python benchmarks/deeppot_training.py --data /path/to/data --deepmd-python /path/to/its/bin/python --cpu-s 600
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Relaxes the published ternary structures with the potential they were made with (the 2NN-MEAM of Wu, Lee and Su,
 2017) and compares bulk moduli. The published files are not part of the package; give their folder.
 
-    python benchmarks/oracle_parity.py --data ../shared/data
+    python benchmarks/oracle_parity.py --data /path/to/data
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ shipped configurations; and SNAP: fitted by FitSNAP to the same training frames 
 fitsnap3`), and as published, which has seen the test frames. Speed is that of LAMMPS' own pair styles in the same run:
 NVE of some 2,000 atoms at 300 K, one core, CPU microseconds per atom and step.
 
-    python benchmarks/potential_accuracy.py --data ../shared/data --sets ni mo
+    python benchmarks/potential_accuracy.py --data /path/to/data --sets ni mo
 """
 
 from __future__ import annotations
