@@ -14,7 +14,7 @@ from ase import Atoms
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ... import __version__
-from ...errors import AlloysmithError, ConfigError, StructureError
+from ...errors import ConfigError, StructureError
 from ...structures.deepmd_writer import DeepmdWriter
 from ...structures.extxyz import append_extxyz
 from ...structures.files import file_format, write_structures
@@ -29,8 +29,9 @@ from ...surrogates.potentials.frame_report import RowDefect, build_report
 from ...surrogates.potentials.frame_rows import frame_rows, labelled_paths
 from ...surrogates.potentials.settings import load_potential
 from ...surrogates.potentials.torch_potential import TorchPotential
-from ..config import load_settings
+from ..config import validate_settings
 from ..potential_fitting import PotentialFitConfig
+from ..yaml_source import YamlSource
 from .console import notes, output
 from .writing import check_target
 
@@ -114,12 +115,8 @@ def _convert_input(source: Path, target: Path) -> None:
     head = [f"# Translated from DeePMD-kit's {source.name} by Alloysmith {__version__}."]
     head += [f"# {remark.kind}: {remark.key} {remark.text}" for remark in translated.remarks]
     body = yaml.safe_dump(config, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
+    validate_settings(YamlSource(source.name, config), PotentialFitConfig, target.parent)
     write_whole(target, ("\n".join(head) + "\n" + body).encode())
-    try:
-        load_settings(target, PotentialFitConfig)
-    except AlloysmithError:
-        target.unlink()
-        raise
     for remark in translated.remarks:
         notes().print(_remark_text(remark), markup=False)
     output().print(f"wrote {target}; next: alloysmith fit {target} -o model.safetensors", markup=False)

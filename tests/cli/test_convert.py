@@ -126,6 +126,14 @@ def test_what_cannot_be_converted(alloysmith: CommandLine, tmp_path: Path) -> No
         assert not (tmp_path / target).exists()
 
 
+def test_an_input_that_no_fit_takes_leaves_what_was_there(alloysmith: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "fit.yaml").write_text("earlier")
+    ended = alloysmith("convert", deepmd_input(tmp_path, seed=-1), "-o", tmp_path / "fit.yaml")
+    assert ended.code == 2
+    assert "input.json: seed" in ended.err
+    assert (tmp_path / "fit.yaml").read_text() == "earlier"
+
+
 _PEER = """
 import sys
 import numpy as np
