@@ -15,6 +15,7 @@ from .networks import ResidualNetwork
 
 _SMALLEST_SPREAD = 1e-3  # by the largest; components below are left out
 _POWER = 0.3
+_ROUNDING = 1e-5  # of the largest descriptor; atoms that differ less are alike
 
 
 def first_fitting_layer(
@@ -26,7 +27,7 @@ def first_fitting_layer(
     spread: float,
     generator: torch.Generator,
 ) -> None:
-    """Set the first weights of a fitting network.
+    """Set the first weights of a fitting network; where all atoms are alike there is nothing to go by, and they stay.
 
     Args:
         network: of one species.
@@ -37,6 +38,8 @@ def first_fitting_layer(
     """
     centred = features - features.mean(0)
     _, spreads, axes = torch.linalg.svd(centred / len(features) ** 0.5, full_matrices=False)
+    if float(spreads[0]) <= _ROUNDING * float(features.abs().max()):
+        return
     n = max(int((spreads > _SMALLEST_SPREAD * spreads[0]).sum()), 1)
     raised = axes[:n].T / spreads[0] * (spreads[0] / spreads[:n]) ** _POWER
     weight = network.weights[0]

@@ -136,6 +136,19 @@ def test_the_start_from_data_beats_the_random_one() -> None:
     assert errors["data"] < 0.6 * errors["random"]
 
 
+def test_a_species_whose_atoms_are_all_alike_keeps_its_random_start() -> None:
+    """A perfect crystal has no principal components; dividing by its spread would give NaN, or rounding errors."""
+    nickel = bulk("Ni", "fcc", a=3.5, cubic=True)
+    label = lennard_jones(*ELEMENTS).evaluate([nickel])[0]
+    data = [frame for frame in frames(10) if 28 not in frame.atoms.numbers]
+    model = model_of()
+    model.prepare([*data, Frame(nickel, label.energy_ev, label.forces, label.stress)], seed=0)
+    sizes = [float(model.fitting(a).weights[0].detach().abs().max()) for a in range(2)]
+    assert 0.0 < sizes[1] < 10.0
+    output = model(collate([build_graph(nickel, ELEMENTS, model.cutoff_ang)], dtype=torch.float64))
+    assert bool(torch.isfinite(output.energies).all())
+
+
 def test_equal_atoms_have_no_contrasts_and_others_are_seen_by_their_size() -> None:
     """Aluminium sees nickel as aluminium that is further away by the mean of their sizes, and as another species."""
     model = model_of()
