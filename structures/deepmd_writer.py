@@ -61,6 +61,8 @@ class DeepmdWriter:
             raise StructureError(f"{folder} exists and is no empty folder; name a new one")
         if unknown := sorted(set(elements) - set(atomic_numbers)):
             raise StructureError(f"{', '.join(unknown)} are no chemical symbols")
+        if len(set(elements)) < len(elements):
+            raise StructureError(f"{', '.join(elements)} name an element twice; a type map has each once")
         self.n_frames = 0
         """Frames written so far."""
         self._folder = folder

@@ -136,6 +136,8 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
         write(tmp_path / "all", [frame("Al2", 2)])
     with pytest.raises(StructureError, match="Xx are no"):
         DeepmdWriter(tmp_path / "other", ["Xx"])
+    with pytest.raises(StructureError, match="an element twice"):
+        DeepmdWriter(tmp_path / "other", ["Al", "Ni", "Al"])
 
 
 def _cut(system: Path) -> None:
