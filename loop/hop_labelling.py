@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,8 @@ def random_hops(
         rng = np.random.default_rng([seed, index])
         source = f"{named}@{index}" if len(frames) > 1 else named
         n_sites = len(crystal)
-        n_near = len(nearest_neighbours(crystal, 0, phase))
+        neighbours = cache(partial(nearest_neighbours, crystal, phase=phase))
+        n_near = len(neighbours(0))
         if n_hops is not None:
             chosen = rng.permutation(n_sites * n_near)[:n_hops]
         else:
@@ -94,7 +96,7 @@ def random_hops(
         hops = []
         for code in chosen.tolist():
             site = code // n_near
-            hops.append(VacancyHop(site, nearest_neighbours(crystal, site, phase)[code % n_near]))
+            hops.append(VacancyHop(site, neighbours(site)[code % n_near]))
         step = 1 if n_hops is not None else n_near  # hops into one vacancy follow one another
         for k in range(0, len(hops), step):
             if k // step == len(rounds):
