@@ -28,6 +28,7 @@ from .constraints.base import RefreshedConstraint
 from .ema import MovingAverage
 from .error_table import ErrorTally
 from .frame import Frame
+from .freed_memory import keep_freed_memory
 from .gauss_newton import GaussNewton
 from .least_squares import LeastSquares
 from .loss import LabelledBatch
@@ -89,7 +90,7 @@ def train(
     report: Report | None = None,
     checkpoint_path: Path | None = None,
 ) -> TrainingResult:
-    """Train a model in place.
+    """Train a model in place; the process keeps the memory that it frees.
 
     Args:
         model: its parameters that require gradients are trained.
@@ -112,6 +113,7 @@ def train(
         raise SurrogateError("the model has no parameters to train")
     device_before, dtype_before = parameter.device, parameter.dtype
     device, dtype = settings.torch_device(), settings.torch_dtype()
+    keep_freed_memory()
     with _surroundings(settings.n_threads, seed):
         model.prepare(train, seed=seed)
         inputs = hashes_of_inputs(model, train, validation, settings, seed)
