@@ -125,7 +125,7 @@ class SpreadParts:
             for places in self.places
         ]
         found = [answer for answer in self.workers.answers(shares) if answer is not None]
-        return [tuple(torch.from_numpy(array).to(flat.device) for array in answer.sums) for answer in found]
+        return [tuple(torch.tensor(array, device=flat.device) for array in answer.sums) for answer in found]
 
 
 Parts = Collection[LabelledBatch] | SpreadParts
