@@ -17,6 +17,10 @@ from .objective import Objective
 from .training_settings import TrainingSettings
 
 
+_Key = tuple[bool, bytes, int | None, int]
+"""What tells the frames of one share, and how they are cut into batches, from those of another."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """What a worker needs to begin; picklable, and opened anew where a worker was replaced.
@@ -47,28 +51,29 @@ class ShardHolder:
         model = copy.deepcopy(shard.model).to(device=self._device, dtype=settings.torch_dtype())
         self._objective = Objective(model, (), settings.loss)
         self._training, self._validation = shard.training.on(self._device), shard.validation.on(self._device)
-        self._kept: dict[tuple[bool, bytes], Batches] = {}
+        self._kept: dict[_Key, Batches] = {}
         self._bytes_left = settings.max_cache_mib * 2**20
-        self._at: tuple[bool, bytes, bytes] | None = None
+        self._at: tuple[_Key, bytes] | None = None
 
     def sums(self, share: Share) -> ShareSums:
         """The sums that are asked for."""
         began_s = time.process_time()
-        at = (share.is_validation, share.order.tobytes(), share.parameters.tobytes())
-        if at != self._at:
+        key = (share.is_validation, share.order.tobytes(), share.max_frames, share.max_pairs)
+        at = (key, share.parameters.tobytes())
+        if at != self._at:  # else sums that the objective keeps are of these parameters and frames
             self._objective.assign(torch.from_numpy(share.parameters.copy()).to(self._device))
             self._objective.forget()
             self._at = at
-        parts = self._parts(share)
+        parts = self._parts(share, key)
         sums = share.summand(self._objective, parts, *share.arguments)
-        if share.is_kept and at[:2] not in self._kept:
-            self._kept[at[:2]] = parts
+        if share.is_kept and key not in self._kept:
+            self._kept[key] = parts
             self._bytes_left -= parts.n_bytes
         arrays = tuple(tensor.detach().cpu().numpy() for tensor in sums)
         return ShareSums(arrays, time.process_time() - began_s)
 
-    def _parts(self, share: Share) -> Batches:
-        found = self._kept.get((share.is_validation, share.order.tobytes()))
+    def _parts(self, share: Share, key: _Key) -> Batches:
+        found = self._kept.get(key)
         if share.is_kept and found is not None:
             return found
         data = self._validation if share.is_validation else self._training

@@ -153,9 +153,12 @@ def test_a_killed_training_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     whole = trained("adam", "in_process")
     cut = trained("adam", "in_process", checkpoint_path=path, report=lambda step, _: step < 3)
     assert cut.stop_reason == "stopped"
+    content = path.read_bytes()
     resumed = trained("adam", "in_process", checkpoint_path=path)
     assert resumed.n_steps == whole.n_steps > cut.n_steps
     assert np.array_equal(weights(resumed.model), weights(whole.model))
+    path.write_bytes(content)
+    assert_same(trained("adam", "in_process", 3, checkpoint_path=path), whole, 1e-12)
 
 
 def test_pairs_are_dealt_evenly_in_each_step() -> None:
