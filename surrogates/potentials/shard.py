@@ -16,7 +16,6 @@ from .model import PotentialModel
 from .objective import Objective
 from .training_settings import TrainingSettings
 
-
 _Key = tuple[bool, bytes, int | None, int]
 """What tells the frames of one share, and how they are cut into batches, from those of another."""
 
