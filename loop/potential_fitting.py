@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ from ..surrogates.potentials.staged_training import train_in_stages
 from ..surrogates.potentials.torch_potential import TorchPotential
 from ..surrogates.potentials.training import TrainingResult
 from ..surrogates.potentials.training_settings import TrainingSettings
+from .execution.settings import WorkerSettings
 from .seeding import derive_seed
+from .training_workers import ShardWorkers
 
 
 class PotentialFitConfig(Settings):
@@ -53,6 +56,9 @@ class PotentialFitConfig(Settings):
     do for splines, and save much of the time where there are many."""
     training: TrainingSettings = TrainingSettings()
     """Loss, optimizer, limits."""
+    workers: WorkerSettings | None = None
+    """Workers that each hold a part of the frames and compute its share of every step, with a GPU each where
+    `ray.gpus_per_worker` says so; the fit runs in one process where this is unset."""
     seed: int = Field(default=0, ge=0)
     """The split and the training derive from it."""
 
@@ -110,18 +116,21 @@ def fit_potential(
         constraint.build(config.elements, model.cutoff_ang, reference_energies_ev=references)
         for constraint in config.constraints
     ]
-    result = train_in_stages(
-        model,
-        reduced["training"],
-        reduced["validation"],
-        constraints,
-        config.training,
-        warm_up_epochs=config.warm_up_epochs,
-        warm_up_frames=config.warm_up_frames,
-        seed=derive_seed(config.seed, 0, "training"),
-        report=report,
-        checkpoint_path=checkpoint_path,
-    )
+    with ExitStack() as stack:
+        workers = None if config.workers is None else stack.enter_context(closing(ShardWorkers(config.workers)))
+        result = train_in_stages(
+            model,
+            reduced["training"],
+            reduced["validation"],
+            constraints,
+            config.training,
+            warm_up_epochs=config.warm_up_epochs,
+            warm_up_frames=config.warm_up_frames,
+            seed=derive_seed(config.seed, 0, "training"),
+            report=report,
+            checkpoint_path=checkpoint_path,
+            workers=workers,
+        )
     errors = {name: evaluate_errors(result.model, frames) for name, frames in reduced.items() if frames}
     figures = {constraint.name: dict(constraint.figures(result.model)) for constraint in constraints}
     spec = PotentialSpec(

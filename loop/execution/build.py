@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 
-from ..config import WorkerSettings
 from .base import Executor, Judge, WorkerFactory
 from .in_process import InProcess
 from .process_pool import ProcessPool
+from .settings import WorkerSettings
 
 
-def build_executor(settings: WorkerSettings, factory: WorkerFactory, judge: Judge | None = None) -> Executor:
+def build_executor(
+    settings: WorkerSettings, factory: WorkerFactory, judge: Judge | None = None, *, n_executors: int = 1
+) -> Executor:
     """Start the workers of ``settings``; the caller closes them.
 
     Args:
         judge: answers the progress of jobs, where workers run jobs rather than hold oracles.
+        n_executors: how many such executors there will be at once; a private Ray has room for all of them.
 
     Raises:
         ExecutorError: they cannot be started.
@@ -34,6 +37,7 @@ def build_executor(settings: WorkerSettings, factory: WorkerFactory, judge: Judg
         cpus_per_worker=settings.ray.cpus_per_worker,
         gpus_per_worker=settings.ray.gpus_per_worker,
         resources=settings.ray.resources,
+        n_executors=n_executors,
     )
 
 

@@ -130,6 +130,7 @@ class RayExecutor(WorkerPool[RayWorker]):
         judge: answers the progress of jobs; without one actors hold oracles.
         address: ``"local"`` for a private Ray on this machine, else the cluster to join.
         cpus_per_worker, gpus_per_worker, resources: what each actor reserves.
+        n_executors: how many such executors there will be at once; the first one connects for all, and is closed last.
 
     Raises:
         ExecutorError: no such cluster, or it does not have what the workers reserve.
@@ -145,15 +146,17 @@ class RayExecutor(WorkerPool[RayWorker]):
         cpus_per_worker: float = 1.0,
         gpus_per_worker: float = 0.0,
         resources: Mapping[str, float] | None = None,
+        n_executors: int = 1,
     ) -> None:
         super().__init__(n_workers, judge)
+        n_actors = n_workers * n_executors
         self._owns_connection = not ray.is_initialized()
         if self._owns_connection:
-            own = {name: amount * n_workers for name, amount in (resources or {}).items()}
-            _connect(address, n_cpus=max(1, math.ceil(n_workers * cpus_per_worker)), resources=own)
+            own = {name: amount * n_actors for name, amount in (resources or {}).items()}
+            _connect(address, n_cpus=max(1, math.ceil(n_actors * cpus_per_worker)), resources=own)
         try:
             wanted = {"CPU": cpus_per_worker, "GPU": gpus_per_worker, **(resources or {})}
-            _check_resources({name: amount for name, amount in wanted.items() if amount > 0}, n_workers)
+            _check_resources({name: amount for name, amount in wanted.items() if amount > 0}, n_actors)
             self._factory = ray.put(factory)
             self._actor_class = ray.remote(_Actor).options(
                 num_cpus=cpus_per_worker,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 from ...generators.base import Failure
 from ...oracles.base import FailureKind
-from ..config import WorkerSettings
 from ..execution.base import Progress, Task
 from ..execution.build import build_executor
+from ..execution.settings import WorkerSettings
 from .jobs import ExplorationRun, LearningRunner, MemberTraining
 
 _LOOK_EVERY_S = 0.2

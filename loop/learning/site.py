@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..config import WorkerSettings
 from ..execution.base import Progress
 from ..execution.build import usable_cores
+from ..execution.settings import WorkerSettings
 from .config import LearningConfig
 from .crew import TimeLeft, do_jobs
 from .endings import Limits

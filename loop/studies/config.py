@@ -25,7 +25,8 @@ from ...agents.study_settings import (
 from ...errors import ConfigError
 from ...structures.settings import Settings
 from ...surrogates.potentials.md_speed import MD_SPEED_METRICS, MdSpeedSettings
-from ..config import WorkerSettings, validate_settings
+from ..config import validate_settings
+from ..execution.settings import WorkerSettings
 from ..fit_changes import plain_fit, refusal
 from ..potential_fitting import PotentialFitConfig
 from ..yaml_source import YamlSource, read_yaml

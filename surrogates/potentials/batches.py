@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -70,6 +71,32 @@ class LabelledFrames:
         batch = collate([self.graphs[k] for k in indices], dtype=self.dtype, device=self.device)
         return LabelledBatch(batch, self._labels(frames, self.weights[np.asarray(indices)], batch))
 
+    def parts(
+        self, order: Sequence[int] | np.ndarray, max_frames: int | None, max_pairs: int, *, max_bytes: int = 0
+    ) -> Batches:
+        """The batches of :meth:`partition`, of which so many bytes are kept."""
+        return Batches(self, self.partition(order, max_frames, max_pairs), max_bytes=max_bytes)
+
+    def counts(self, indices: Sequence[int] | np.ndarray) -> tuple[int, int, int]:
+        """Number of known energies, force components and virial components of some frames."""
+        frames = [self.frames[k] for k in indices]
+        n_forces = sum(3 * len(frame.atoms) for frame in frames if frame.forces is not None)
+        return len(frames), n_forces, 9 * sum(frame.stress is not None for frame in frames)
+
+    def taken(self, indices: np.ndarray) -> LabelledFrames:
+        """Some of the frames, perhaps none, with the weights that they have here."""
+        part = copy.copy(self)
+        part.frames = tuple(self.frames[k] for k in indices)
+        part.graphs = [self.graphs[k] for k in indices]
+        part.n_pairs, part.weights = self.n_pairs[indices], self.weights[indices]
+        return part
+
+    def on(self, device: str) -> LabelledFrames:
+        """The same frames for another device."""
+        moved = copy.copy(self)
+        moved.device = device
+        return moved
+
     def _labels(self, frames: Sequence[Frame], weights: np.ndarray, batch: Batch) -> Labels:
         def tensor(values: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, self.dtype)
@@ -105,7 +132,7 @@ class Batches(Collection[LabelledBatch]):
     def __init__(self, data: LabelledFrames, parts: Sequence[np.ndarray], *, max_bytes: int) -> None:
         self.data = data
         self.parts = tuple(parts)
-        self._left = max_bytes
+        self._left = self._budget = max_bytes
         self._kept: dict[int, LabelledBatch] = {}
 
     def __len__(self) -> int:
@@ -138,6 +165,11 @@ class Batches(Collection[LabelledBatch]):
     def n_kept(self) -> int:
         """Number of batches in memory."""
         return len(self._kept)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that these take."""
+        return self._budget - self._left
 
 
 def _n_bytes(labelled: LabelledBatch) -> int:

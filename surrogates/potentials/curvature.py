@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
+from .frame_sums import Parts, SpreadParts, Sums, summed
 from .graph import Batch
 from .loss import LabelledBatch, sums_of_squares
 from .model import ModelOutput, PotentialModel
-from .objective import Counts, Objective, Value, Weights3, divided, floats, roots
+from .objective import Counts, Objective, Value, Weights3, as_counts, divided, floats, roots
 
 _NUMBERS_PER_PAIR = 64  # among the intermediate results of one direction, roughly
 
 
-def normal_equations(
-    objective: Objective, parts: Collection[LabelledBatch], prefactors: Weights3
-) -> tuple[Value, Tensor, Tensor]:
+def normal_equations(objective: Objective, parts: Parts, prefactors: Weights3) -> tuple[Value, Tensor, Tensor]:
     """The loss of the data, its gradient and its Gauss-Newton matrix from all frames, in one pass.
 
     Args:
@@ -25,11 +24,22 @@ def normal_equations(
         parts: batches whose frames make up the loss.
         prefactors: weights of energy, force and virial.
     """
+    wanted = tuple(k for k in range(3) if prefactors[k] > 0.0)
+    squares, moments, totals, numbers = summed(normal_sums, objective, parts, wanted)
+    counts = as_counts(numbers)
+    means = divided((totals[0], totals[1], totals[2]), counts)
+    factors = _factors(objective, floats(means), counts, prefactors)
+    data = float(objective.settings.total(means, prefactors))
+    return Value(data, data, roots(means), {}), factors @ moments, torch.einsum("k,kij->ij", factors, squares)
+
+
+def normal_sums(objective: Objective, parts: Iterable[LabelledBatch], wanted: tuple[int, ...]) -> Sums:
+    """What :func:`normal_equations` adds up, for energy, force and virial: products of rows ``[3, n, n]``, of rows and
+    residuals ``[3, n]``, squared residuals ``[3]`` and their numbers ``[3]``; products for ``wanted`` terms only."""
     settings, n = objective.settings, objective.n_parameters
     empty = objective.parameters().new_zeros
     squares, moments, totals, counts = empty(3, n, n), empty(3, n), empty(3), (0, 0, 0)
     place = places_of_trained(objective.model)
-    wanted = [k for k in range(3) if prefactors[k] > 0.0]
     for part in parts:
         with torch.no_grad():
             slopes_of_frames = objective.model.output_slopes(part.batch, with_virials=2 in wanted)
@@ -49,20 +59,17 @@ def normal_equations(
                         matrix = rows[k] if bool(free.all()) else rows[k][:, free]
                         moments[k, columns[free]] += of_frame[k] @ matrix
                         squares[k][columns[free][:, None], columns[free]] += matrix.T @ matrix
-    means = divided((totals[0], totals[1], totals[2]), counts)
-    factors = _factors(objective, floats(means), counts, prefactors)
-    data = float(settings.total(means, prefactors))
-    return Value(data, data, roots(means), {}), factors @ moments, torch.einsum("k,kij->ij", factors, squares)
+    return squares, moments, totals, torch.tensor(counts)
 
 
 def forward_curvature(
     objective: Objective,
-    parts: Iterable[LabelledBatch],
+    parts: Iterable[LabelledBatch] | SpreadParts,
     at: Value,
     prefactors: Weights3,
     max_bytes: int,
     *,
-    singles: Iterable[LabelledBatch] = (),
+    singles: Iterable[LabelledBatch] | SpreadParts = (),
 ) -> Tensor:
     """Gauss-Newton matrix ``[n_parameters, n_parameters]`` of the loss of the data, for any model.
 
@@ -78,23 +85,36 @@ def forward_curvature(
         max_bytes: bounds the directions that are differentiated at once.
         singles: batches of one frame, from which the term of energies is taken; from ``parts`` if there are none.
     """
+    squares, numbers = summed(jacobian_sums, objective, parts, max_bytes)
+    energies, n_energies = summed(energy_sums, objective, singles)
+    if int(n_energies):
+        squares[0], numbers[0] = energies, n_energies
+    counts = as_counts(numbers)
+    means = at.rms[0] ** 2, at.rms[1] ** 2, at.rms[2] ** 2
+    factors = _factors(objective, means, counts, prefactors)
+    return torch.einsum("k,kij->ij", factors, squares)
+
+
+def jacobian_sums(objective: Objective, parts: Iterable[LabelledBatch], max_bytes: int) -> Sums:
+    """Products of the rows of :func:`jacobian`, ``[3, n_parameters, n_parameters]``, and their numbers ``[3]``."""
     n = objective.n_parameters
     squares, counts = objective.parameters().new_zeros(3, n, n), (0, 0, 0)
     for part in parts:
         for k, rows in enumerate(jacobian(objective, part, max_bytes)):
             squares[k] += rows.T @ rows
         counts = _added(counts, part.labels.counts)
-    n_singles = 0
+    return squares, torch.tensor(counts)
+
+
+def energy_sums(objective: Objective, singles: Iterable[LabelledBatch]) -> Sums:
+    """The same for energies alone, from batches of one frame: ``[n_parameters, n_parameters]``, a number."""
+    n = objective.n_parameters
+    square, count = objective.parameters().new_zeros(n, n), 0
     for single in singles:
-        if n_singles == 0:
-            squares[0] = 0.0
         row = _energy_slopes(objective, single)
-        squares[0] += torch.outer(row, row)
-        n_singles += 1
-    counts = (n_singles or counts[0], counts[1], counts[2])
-    means = at.rms[0] ** 2, at.rms[1] ** 2, at.rms[2] ** 2
-    factors = _factors(objective, means, counts, prefactors)
-    return torch.einsum("k,kij->ij", factors, squares)
+        square += torch.outer(row, row)
+        count += 1
+    return square, torch.tensor(count)
 
 
 def jacobian(objective: Objective, part: LabelledBatch, max_bytes: int) -> tuple[Tensor, Tensor, Tensor]:

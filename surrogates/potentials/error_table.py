@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -11,8 +11,10 @@ from ase.units import GPa
 
 from .batches import LabelledFrames
 from .frame import Frame
+from .frame_sums import Sums
 from .loss import LabelledBatch, errors
 from .model import ModelOutput, PotentialModel
+from .objective import Objective, squares
 
 _MAX_PAIRS = 400_000  # bounds the memory of a batch
 
@@ -102,6 +104,19 @@ class ErrorTally:
         per_atom = virials / batch.n_atoms[which][:, None, None] * 1000.0
         self._virials.append(_moments(per_atom.reshape(-1, 9), which, batch.n_frames))
 
+    def rows(self) -> np.ndarray:
+        """What is known of each frame, ``[n_frames, 10]``, for :meth:`add_rows` of another tally."""
+        parts = (np.concatenate(x) for x in (self._forces, self._stresses, self._virials))
+        return np.concatenate([np.concatenate(self._energies)[:, None], *parts], axis=1)
+
+    def add_rows(self, rows: np.ndarray) -> None:
+        """Take in what another tally collected."""
+        self._energies.append(rows[:, 0])
+        for known, part in zip(
+            (self._forces, self._stresses, self._virials), np.split(rows[:, 1:], 3, axis=1), strict=True
+        ):
+            known.append(part)
+
     def table(self, groups: Sequence[str]) -> ErrorTable:
         """The errors so far.
 
@@ -113,6 +128,13 @@ class ErrorTally:
         names = np.array(groups)
         rows = {str(name): _row(energies, moments, names == name) for name in sorted(set(groups))}
         return ErrorTable(_row(energies, moments, np.ones(len(names), dtype=bool)), rows)
+
+
+def judged_sums(objective: Objective, parts: Iterable[LabelledBatch]) -> Sums:
+    """Sums of :func:`~.objective.squares`, and the rows of a tally of the same frames."""
+    tally = ErrorTally()
+    sums = squares(objective, parts, tally.add)
+    return *sums, torch.from_numpy(tally.rows())
 
 
 def evaluate_errors(model: PotentialModel, frames: Sequence[Frame]) -> ErrorTable:

@@ -9,7 +9,7 @@ curvature of constraints, which may be stiff, is computed in each step.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .batches import LabelledFrames
 from .curvature import forward_curvature, normal_equations, places_of_trained
-from .loss import LabelledBatch
+from .frame_sums import Parts, SpreadFrames
 from .objective import Objective, Value, Weights3
 from .optimizer_settings import GaussNewtonSettings
 from .optimizers import N_SMALL_STEPS, Outcome, Step
@@ -44,7 +44,7 @@ class GaussNewton:
         self,
         objective: Objective,
         settings: GaussNewtonSettings,
-        frames: LabelledFrames,
+        frames: LabelledFrames | SpreadFrames,
         *,
         seed: int,
         max_pairs: int,
@@ -52,7 +52,8 @@ class GaussNewton:
     ) -> None:
         self._objective = objective
         self._settings = settings
-        self._frames = frames
+        self._source = frames
+        self._frames = frames = frames.data if isinstance(frames, SpreadFrames) else frames
         self._seed = seed
         self._max_pairs = max_pairs
         self._max_bytes = max_bytes
@@ -69,7 +70,7 @@ class GaussNewton:
         self._n_steps = 0
         self._n_small = 0
 
-    def step(self, parts: Collection[LabelledBatch], rate_factor: float, prefactors: Weights3) -> Step:
+    def step(self, parts: Parts, rate_factor: float, prefactors: Weights3) -> Step:
         """See :meth:`~.optimizers.Optimizer.step`."""
         objective = self._objective
         start = objective.parameters()
@@ -120,7 +121,7 @@ class GaussNewton:
             self._matrix = None
         return "converged" if self._n_small >= N_SMALL_STEPS else "accepted"
 
-    def _terms_of_data(self, parts: Collection[LabelledBatch], prefactors: Weights3) -> tuple[Value, Tensor, Tensor]:
+    def _terms_of_data(self, parts: Parts, prefactors: Weights3) -> tuple[Value, Tensor, Tensor]:
         """Loss, gradient and curvature of the data; between two computations, what the last gradients make of one."""
         objective = self._objective
         is_due = self._matrix is None or self._age + 1 >= self._refresh_steps
@@ -133,7 +134,7 @@ class GaussNewton:
             return value, gradient, gradient.new_zeros(len(gradient), len(gradient))
         if self._matrix is None or is_due:
             self._age = 0
-            singles = (self._frames.batch([k]) for k in range(len(self._frames)))
+            singles = self._source.parts(range(len(self._frames)), 1, self._max_pairs)
             drawn = self._curvature_parts()
             self._matrix = forward_curvature(objective, drawn, value, prefactors, self._max_bytes, singles=singles)
         else:
@@ -215,12 +216,12 @@ class GaussNewton:
             free = free & ~stuck
         return trial
 
-    def _curvature_parts(self) -> list[LabelledBatch]:
+    def _curvature_parts(self) -> Parts:
         drawn = np.arange(len(self._frames))
         n = self._settings.curvature_frames
         if n is not None and n < len(drawn):
             drawn = np.sort(np.random.default_rng([self._seed, self._n_steps]).permutation(drawn)[:n])
-        return [self._frames.batch(part) for part in self._frames.partition(drawn, None, self._max_pairs)]
+        return self._source.parts(drawn, None, self._max_pairs)
 
 
 def _expected(gradient: Tensor, matrix: Tensor, change: Tensor) -> float:

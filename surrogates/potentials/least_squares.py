@@ -8,7 +8,7 @@ quadratic: there the weights of its terms follow the solution until they settle,
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..base import SurrogateError
 from .batches import LabelledFrames
+from .frame_sums import Parts, SpreadFrames, Sums, summed
 from .graph import Batch
 from .loss import LabelledBatch
 from .model import LinearRows, ModelOutput
@@ -64,7 +65,12 @@ class LeastSquares:
     """
 
     def __init__(
-        self, objective: Objective, settings: LeastSquaresSettings, frames: LabelledFrames, *, max_pairs: int
+        self,
+        objective: Objective,
+        settings: LeastSquaresSettings,
+        frames: LabelledFrames | SpreadFrames,
+        *,
+        max_pairs: int,
     ) -> None:
         names = objective.model.linear_parameters()
         if not names:
@@ -78,11 +84,12 @@ class LeastSquares:
         self._objective = objective
         self._settings = settings
         self._frames = frames
+        self._names = names
         self._places = objective.places(names)
         row = 3 * len(self._places) * objective.parameters().element_size()
         self._max_pairs = min(max_pairs, max(_BYTES_OF_SLOPES // row, 1))
 
-    def step(self, parts: Collection[LabelledBatch], rate_factor: float, prefactors: Weights3) -> Step:
+    def step(self, parts: Parts, rate_factor: float, prefactors: Weights3) -> Step:
         """See :meth:`~.optimizers.Optimizer.step`: the solution, after which nothing is better nearby."""
         objective = self._objective
         start = objective.parameters()
@@ -142,44 +149,63 @@ class LeastSquares:
 
     def _normal_equations(self) -> tuple[_Term, _Term, _Term]:
         """Sums over all frames, for residuals of the model with these parameters at zero."""
-        n = len(self._places)
-        device = self._places.device
-
-        def empty() -> _Term:
-            square = torch.zeros(n, n, dtype=torch.float64, device=device)
-            return _Term(square, torch.zeros(n, dtype=torch.float64, device=device))
-
-        terms = empty(), empty(), empty()
-        present = self._objective.parameters()[self._places]
+        data = self._frames.data if isinstance(self._frames, SpreadFrames) else self._frames
         # frames of equal species together: their rows have no empty columns
-        species = [tuple(np.unique(graph.types)) for graph in self._frames.graphs]
+        species = [tuple(np.unique(graph.types)) for graph in data.graphs]
         order = sorted(range(len(species)), key=lambda k: species[k])
-        for indices in self._frames.partition(order, None, self._max_pairs):
-            part = self._frames.batch(indices)
-            with torch.no_grad():
-                rows = self._objective.model.linear_rows(part.batch)
-                for term, (matrix, wanted) in zip(terms, self._weighted(part, rows, present), strict=True):
-                    term.add(rows.columns, matrix, wanted)
-        return terms
+        parts = self._frames.parts(order, None, self._max_pairs)
+        squares, moments, constants, counts = summed(linear_sums, self._objective, parts, self._names)
+        energy, force, virial = (
+            _Term(squares[k], moments[k], float(constants[k]), int(counts[k])) for k in range(len(squares))
+        )
+        return energy, force, virial
 
-    def _weighted(self, part: LabelledBatch, rows: LinearRows, present: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Weighted rows and labels for (energy, force, virial); labels are what the linear parameters have to make."""
-        settings, batch, labels = self._objective.settings, part.batch, part.labels
-        output = self._objective.model(batch)
-        residuals = settings.residuals(output, part)
-        ones = ModelOutput(output.energies + 1.0, output.forces + 1.0, output.virials + 1.0)
-        weights = [above - at for above, at in zip(settings.residuals(ones, part), residuals, strict=True)]
-        forces, virials = _gathered(batch, rows.slopes)
-        if labels.atoms_with_forces is not None:
-            forces = forces[labels.atoms_with_forces]
-        if labels.frames_with_virial is not None:
-            virials = virials[labels.frames_with_virial]
-        matrices = rows.energies, forces.flatten(0, 1), virials.flatten(0, 1)
-        found = []
-        for matrix, weight, residual in zip(matrices, weights, residuals, strict=True):
-            weighted = matrix * weight[:, None]
-            found.append((weighted, weighted @ present[rows.columns] - residual))
-        return found
+
+def linear_sums(objective: Objective, parts: Iterable[LabelledBatch], names: Sequence[str]) -> Sums:
+    """What the normal equations of the linear parameters ``names`` add up, for energy, force and virial: products of
+    rows ``[3, n, n]``, of rows and labels ``[3, n]``, squared labels ``[3]`` and their numbers ``[3]``."""
+    places = objective.places(names)
+    n, device = len(places), places.device
+
+    def empty() -> _Term:
+        square = torch.zeros(n, n, dtype=torch.float64, device=device)
+        return _Term(square, torch.zeros(n, dtype=torch.float64, device=device))
+
+    terms = empty(), empty(), empty()
+    present = objective.parameters()[places]
+    for part in parts:
+        with torch.no_grad():
+            rows = objective.model.linear_rows(part.batch)
+            for term, (matrix, wanted) in zip(terms, _weighted(objective, part, rows, present), strict=True):
+                term.add(rows.columns, matrix, wanted)
+    return (
+        torch.stack([term.square for term in terms]),
+        torch.stack([term.moment for term in terms]),
+        torch.tensor([term.constant for term in terms], dtype=torch.float64),
+        torch.tensor([term.count for term in terms]),
+    )
+
+
+def _weighted(
+    objective: Objective, part: LabelledBatch, rows: LinearRows, present: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Weighted rows and labels for (energy, force, virial); labels are what the linear parameters have to make."""
+    settings, batch, labels = objective.settings, part.batch, part.labels
+    output = objective.model(batch)
+    residuals = settings.residuals(output, part)
+    ones = ModelOutput(output.energies + 1.0, output.forces + 1.0, output.virials + 1.0)
+    weights = [above - at for above, at in zip(settings.residuals(ones, part), residuals, strict=True)]
+    forces, virials = _gathered(batch, rows.slopes)
+    if labels.atoms_with_forces is not None:
+        forces = forces[labels.atoms_with_forces]
+    if labels.frames_with_virial is not None:
+        virials = virials[labels.frames_with_virial]
+    matrices = rows.energies, forces.flatten(0, 1), virials.flatten(0, 1)
+    found = []
+    for matrix, weight, residual in zip(matrices, weights, residuals, strict=True):
+        weighted = matrix * weight[:, None]
+        found.append((weighted, weighted @ present[rows.columns] - residual))
+    return found
 
 
 def _gathered(batch: Batch, slopes: Tensor) -> tuple[Tensor, Tensor]:

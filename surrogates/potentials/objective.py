@@ -6,7 +6,7 @@ Sums over the data are accumulated batch by batch, so memory is bounded by the l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..base import SurrogateError
 from .constraint import Constraint
+from .frame_sums import Parts, SpreadParts, Sums, summed
 from .loss import LabelledBatch, RmseLossSettings, SquaredLossSettings, sums_of_squares
 from .model import ModelOutput, PotentialModel
 
@@ -74,6 +75,7 @@ class Objective:
         if len(set(names)) < len(names):
             raise SurrogateError(f"constraints must have different names, got {', '.join(sorted(names))}")
         self._lower, self._upper = _bounds(model, self._named)
+        self._pending: Means | None = None
 
     @property
     def n_parameters(self) -> int:
@@ -113,11 +115,10 @@ class Objective:
 
     def value(
         self,
-        parts: Collection[LabelledBatch],
+        parts: Parts,
         prefactors: Weights3,
         *,
         with_constraints: bool = True,
-        observe: Callable[[ModelOutput, LabelledBatch], None] | None = None,
     ) -> Value:
         """The loss of the present parameters on all parts together.
 
@@ -125,16 +126,19 @@ class Objective:
             parts: batches whose frames make up the loss.
             prefactors: weights of energy, force and virial.
             with_constraints: whether the constraints belong to it.
-            observe: called with what the model computes for each part.
         """
-        means, _ = self._means(parts, observe)
+        return self.value_of(summed(squares, self, parts), prefactors, with_constraints=with_constraints)
+
+    def value_of(self, sums: Sums, prefactors: Weights3, *, with_constraints: bool = True) -> Value:
+        """The loss of the present parameters from the sums of :func:`squares` over all parts."""
+        means, _ = _means(sums)
         data = float(self.settings.total(means, prefactors))
         terms = {c.name: float(c.loss(self.model).detach()) for c in self.constraints} if with_constraints else {}
         return Value(data + sum(terms.values()), data, roots(means), terms)
 
     def gradient(
         self,
-        parts: Collection[LabelledBatch],
+        parts: Parts,
         prefactors: Weights3,
         *,
         rms: Weights3 | None = None,
@@ -151,19 +155,21 @@ class Objective:
             rms: :attr:`Value.rms` of the present parameters on these parts, if known.
             with_constraints: whether the constraints belong to it.
         """
-        if len(parts) == 1 and rms is None:
+        if not isinstance(parts, SpreadParts) and len(parts) == 1 and rms is None:
             (part,) = parts
-            means = divided(self._sums(part), part.labels.counts)
+            means = divided(self.sums(part), part.labels.counts)
             data = self.settings.total(means, prefactors)
             gradient = self.backward(data)
         else:
-            means, counts = self._means(parts) if rms is None else self._known_means(parts, rms)
+            if rms is not None:
+                means, counts = self._known_means(parts, rms)
+            elif isinstance(parts, SpreadParts):
+                means, counts = _means(summed(squares_before_gradients, self, parts))
+            else:
+                means, counts = _means(squares(self, parts))
             data = self.settings.total(means, prefactors)
             slopes = self.settings.slopes(floats(means), prefactors)
-            gradient = torch.zeros_like(self.parameters())
-            for part in parts:
-                energy, force, virial = divided(self._sums(part), counts)
-                gradient += self.backward(slopes[0] * energy + slopes[1] * force + slopes[2] * virial)
+            (gradient,) = summed(gradients, self, parts, slopes, counts)
         amount = float(data.detach())
         losses: Mapping[str, float] = {}
         if with_constraints:
@@ -202,32 +208,25 @@ class Objective:
         slope = float(gradient @ of_square) / norm if norm > _NEGLIGIBLE**2 else 0.0
         return max(2.0 * slope, 0.0) * rows.T @ rows
 
-    def _sums(self, part: LabelledBatch) -> Means:
+    def sums(self, part: LabelledBatch) -> Means:
+        """Sums of the squared residuals of a batch, differentiable in the parameters."""
         return sums_of_squares(self.settings.residuals(self.model(part.batch), part))
 
-    def _known_means(self, parts: Collection[LabelledBatch], rms: Weights3) -> tuple[Means, Counts]:
-        squares = self.parameters().new_tensor([root**2 for root in rms]).unbind()
-        columns = list(zip(*(part.labels.counts for part in parts), strict=True))
-        return (squares[0], squares[1], squares[2]), (sum(columns[0]), sum(columns[1]), sum(columns[2]))
+    def keep(self, sums: Means) -> None:
+        """Keep the sums of the one batch of a worker for :func:`gradients`."""
+        self._pending = sums
 
-    def _means(
-        self,
-        parts: Collection[LabelledBatch],
-        observe: Callable[[ModelOutput, LabelledBatch], None] | None = None,
-    ) -> tuple[Means, Counts]:
-        """Mean squares of the residuals of all parts, without gradients, and the counts they were divided by."""
-        totals = list(self.parameters().new_zeros(3).unbind())
-        counts = [0, 0, 0]
-        with torch.no_grad():
-            for part in parts:
-                output = self.model(part.batch)
-                if observe is not None:
-                    observe(output, part)
-                for k, total in enumerate(sums_of_squares(self.settings.residuals(output, part))):
-                    totals[k] = totals[k] + total
-                    counts[k] += part.labels.counts[k]
-        n = (counts[0], counts[1], counts[2])
-        return divided((totals[0], totals[1], totals[2]), n), n
+    def forget(self) -> Means | None:
+        """What :meth:`keep` kept, no longer."""
+        pending, self._pending = self._pending, None
+        return pending
+
+    def _known_means(self, parts: Parts, rms: Weights3) -> tuple[Means, Counts]:
+        known = self.parameters().new_tensor([root**2 for root in rms]).unbind()
+        if isinstance(parts, SpreadParts):
+            return (known[0], known[1], known[2]), parts.counts
+        columns = list(zip(*(part.labels.counts for part in parts), strict=True))
+        return (known[0], known[1], known[2]), (sum(columns[0]), sum(columns[1]), sum(columns[2]))
 
     def backward(self, loss: Tensor, *, keep: bool = False) -> Tensor:
         """Derivatives ``[n_parameters]`` of a scalar; ``keep`` allows more of the same graph."""
@@ -246,6 +245,61 @@ class Objective:
         pieces = torch.split(flat, [tensor.numel() for tensor in self._parameters])
         named = zip(self._named.items(), pieces, strict=True)
         return {name: piece.reshape(tensor.shape) for (name, tensor), piece in named}
+
+
+def squares(
+    objective: Objective,
+    parts: Iterable[LabelledBatch],
+    observe: Callable[[ModelOutput, LabelledBatch], None] | None = None,
+) -> Sums:
+    """Sums ``[3]`` of the squared residuals of energy, force and virial, without gradients, and their numbers ``[3]``.
+
+    Args:
+        observe: called with what the model computes for each part.
+    """
+    totals = list(objective.parameters().new_zeros(3).unbind())
+    counts = [0, 0, 0]
+    with torch.no_grad():
+        for part in parts:
+            output = objective.model(part.batch)
+            if observe is not None:
+                observe(output, part)
+            for k, total in enumerate(sums_of_squares(objective.settings.residuals(output, part))):
+                totals[k] = totals[k] + total
+                counts[k] += part.labels.counts[k]
+    return torch.stack(totals), torch.tensor(counts)
+
+
+def squares_before_gradients(objective: Objective, parts: Collection[LabelledBatch]) -> Sums:
+    """The same, after which :func:`gradients` of one batch costs no second run of the model."""
+    if len(parts) > 1:
+        return squares(objective, parts)
+    (part,) = parts
+    sums = objective.sums(part)
+    objective.keep(sums)
+    return torch.stack(sums).detach(), torch.tensor(part.labels.counts)
+
+
+def gradients(objective: Objective, parts: Iterable[LabelledBatch], slopes: Sequence[float], counts: Counts) -> Sums:
+    """Gradient ``[n_parameters]`` of a sum of mean squares.
+
+    Args:
+        slopes: derivatives of the loss by the mean squares.
+        counts: what the sums of all parts, wherever they are, are divided by.
+    """
+    pending = objective.forget()
+    gradient = torch.zeros_like(objective.parameters())
+    for part in parts:
+        energy, force, virial = divided(objective.sums(part) if pending is None else pending, counts)
+        gradient += objective.backward(slopes[0] * energy + slopes[1] * force + slopes[2] * virial)
+    return (gradient,)
+
+
+def _means(sums: Sums) -> tuple[Means, Counts]:
+    """Mean squares, and the counts they were divided by."""
+    energy, force, virial = sums[0].unbind()
+    counts = as_counts(sums[1])
+    return divided((energy, force, virial), counts), counts
 
 
 _NEGLIGIBLE = 1e-14
@@ -272,6 +326,12 @@ def _bounds(model: PotentialModel, named: Mapping[str, Tensor]) -> tuple[Tensor 
         ]
         sides.append(torch.cat(values))
     return sides[0], sides[1]
+
+
+def as_counts(numbers: Tensor) -> Counts:
+    """Counts ``[3]`` as plain numbers."""
+    energy, force, virial = numbers.tolist()
+    return energy, force, virial
 
 
 def divided(sums: Means, counts: Counts) -> Means:

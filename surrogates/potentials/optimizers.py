@@ -7,14 +7,14 @@ checkpoint continues it bit by bit, and leaves the parameters as they were when 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from .loss import LabelledBatch
+from .frame_sums import Parts
 from .objective import Objective, Value, Weights3
 from .optimizer_settings import AdamSettings, LbfgsSettings
 
@@ -38,11 +38,11 @@ class Step:
 class Optimizer(Protocol):
     """Moves the parameters of an objective."""
 
-    def step(self, parts: Collection[LabelledBatch], rate_factor: float, prefactors: Weights3) -> Step:
+    def step(self, parts: Parts, rate_factor: float, prefactors: Weights3) -> Step:
         """Make one step on some batches.
 
         Args:
-            parts: batches whose sum is the loss of this step.
+            parts: frames whose sum is the loss of this step.
             rate_factor: factor of the learning rate, where there is one.
             prefactors: weights of energy, force and virial.
         """
@@ -75,7 +75,7 @@ class Adam:
         self._square = torch.zeros_like(self._mean)
         self._n_steps = 0
 
-    def step(self, parts: Collection[LabelledBatch], rate_factor: float, prefactors: Weights3) -> Step:
+    def step(self, parts: Parts, rate_factor: float, prefactors: Weights3) -> Step:
         """See :meth:`Optimizer.step`."""
         settings = self._settings
         value, gradient = self._objective.gradient(parts, prefactors)
@@ -116,7 +116,7 @@ class Lbfgs:
         self._current: tuple[Value, Tensor] | None = None
         self._n_small = 0
 
-    def step(self, parts: Collection[LabelledBatch], rate_factor: float, prefactors: Weights3) -> Step:
+    def step(self, parts: Parts, rate_factor: float, prefactors: Weights3) -> Step:
         """See :meth:`Optimizer.step`."""
         objective = self._objective
         start = objective.parameters()

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..base import Report
 from .constraint import Constraint
 from .frame import Frame
+from .frame_sums import FrameWorkers
 from .model import PotentialModel
 from .training import TrainingResult, train
 from .training_settings import TrainingSettings
@@ -31,6 +32,7 @@ def train_in_stages(
     seed: int,
     report: Report | None = None,
     checkpoint_path: Path | None = None,
+    workers: FrameWorkers | None = None,
 ) -> TrainingResult:
     """Train a model in place, without the constraints for ``warm_up_epochs``, then with them.
 
@@ -48,15 +50,26 @@ def train_in_stages(
             seed=seed,
             report=report,
             checkpoint_path=checkpoint_path,
+            workers=workers,
         )
     first_path = None if checkpoint_path is None else warm_up_checkpoint(checkpoint_path)
     alone = settings.model_copy(update={"max_epochs": warm_up_epochs})
     part = frames[:: max(len(frames) // warm_up_frames, 1)] if warm_up_frames else frames
-    first = train(model, part, validation, (), alone, seed=seed, report=report, checkpoint_path=first_path)
+    first = train(
+        model, part, validation, (), alone, seed=seed, report=report, checkpoint_path=first_path, workers=workers
+    )
     if first.stop_reason in ("stopped", "max_wall_s", "max_cpu_s"):
         return first
     second = train(
-        model, frames, validation, constraints, settings, seed=seed, report=report, checkpoint_path=checkpoint_path
+        model,
+        frames,
+        validation,
+        constraints,
+        settings,
+        seed=seed,
+        report=report,
+        checkpoint_path=checkpoint_path,
+        workers=workers,
     )
     return replace(
         second,

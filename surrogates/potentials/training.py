@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,17 +26,18 @@ from .checkpoint import read_checkpoint, write_checkpoint
 from .constraint import Constraint
 from .constraints.base import RefreshedConstraint
 from .ema import MovingAverage
-from .error_table import ErrorTally
+from .error_table import ErrorTally, judged_sums
 from .frame import Frame
 from .freed_memory import keep_freed_memory
+from .frame_sums import FrameWorkers, Parts, SpreadFrames, SpreadParts, each
 from .gauss_newton import GaussNewton
 from .least_squares import LeastSquares
-from .loss import LabelledBatch
 from .model import PotentialModel
 from .objective import Objective, Value
 from .optimizer_settings import AdamSettings, LbfgsSettings, LeastSquaresSettings
 from .optimizers import Adam, Lbfgs, Optimizer, Step
 from .schedules import PlateauScheduleSettings
+from .shard import spread
 from .training_inputs import hashes_of_inputs
 from .training_settings import TrainingSettings
 from .training_state import Clock, Snapshot, TrainingState, remembered_by
@@ -89,6 +90,7 @@ def train(
     seed: int,
     report: Report | None = None,
     checkpoint_path: Path | None = None,
+    workers: FrameWorkers | None = None,
 ) -> TrainingResult:
     """Train a model in place; the process keeps the memory that it frees.
 
@@ -101,11 +103,14 @@ def train(
         seed: of the order of frames and of the model's own random numbers.
         report: called with (step, metrics) after each validation; ``False`` ends the training.
         checkpoint_path: where the training's state is kept; an existing one is continued.
+        workers: hold the frames and compute the sums over them; this process alone if ``None``. The weights depend on
+            their number in rounding.
 
     Raises:
         SurrogateError: unusable frames, a model that gives NaN from the start or diverges in spite of all rollbacks,
             or a checkpoint that is damaged or of other inputs.
         ConfigError: the device is not there.
+        AlloysmithError: workers cannot be started, or die again and again.
     """
     settings = settings or TrainingSettings()
     parameter = next(iter(model.parameters()), None)
@@ -119,7 +124,7 @@ def train(
         inputs = hashes_of_inputs(model, train, validation, settings, seed)
         model.to(device=device, dtype=dtype)
         try:
-            run = _Run(model, train, validation, constraints, settings, seed=seed, report=report)
+            run = _Run(model, train, validation, constraints, settings, seed=seed, report=report, workers=workers)
             return run.to_end(checkpoint_path, inputs)
         finally:
             model.to(device=device_before, dtype=dtype_before)
@@ -138,6 +143,7 @@ class _Run:
         *,
         seed: int,
         report: Report | None,
+        workers: FrameWorkers | None,
     ) -> None:
         self.model, self.settings, self.seed, self.report = model, settings, seed, report
         self.objective = Objective(model, constraints, settings.loss)
@@ -155,16 +161,26 @@ class _Run:
         if isinstance(self.choice, AdamSettings):
             order = np.random.default_rng([seed, 0]).permutation(order)
         self.steps = self._steps(order)
-        self.kept = self._kept(self.data, self.steps)
-        self.judge_parts = self._kept(
-            self.judge, [self.judge.partition(range(len(self.judge)), None, settings.max_pairs)]
-        )
+        self.batches = Batches(self.data, [part for step in self.steps for part in step], max_bytes=self._cache_bytes)
+        self.kept: Parts = self.batches
+        self.judge_parts: Batches | SpreadParts
+        self.workers = workers
+        self.spread: SpreadFrames | None = None
+        every = range(len(self.judge))
+        if workers is None:
+            self.judge_parts = self.judge.parts(every, None, settings.max_pairs, max_bytes=self._cache_bytes)
+        else:
+            steps = [np.concatenate(step) for step in self.steps]
+            self.spread, of_judge = spread(model, self.data, steps, self.judge, settings, workers)
+            is_kept = self.choice.is_full_batch
+            self.kept = self.spread.parts(np.concatenate(steps), None, settings.max_pairs, is_kept=is_kept)
+            self.judge_parts = of_judge.parts(every, None, settings.max_pairs, is_kept=True)
         by_epochs = settings.max_epochs * len(self.steps)
         self.n_steps = by_epochs if settings.max_steps is None else min(by_epochs, settings.max_steps)
         self.end: StopReason = "max_epochs" if self.n_steps == by_epochs else "max_steps"
         self.validate_every = settings.validate_every or len(self.steps)
         self.optimizer = self._optimizer()
-        self.clock = Clock(0.0, 0.0)
+        self.clock = Clock(0.0, 0.0, workers)
         start = self.objective.parameters()
         average = None if settings.ema_decay is None else MovingAverage(start, settings.ema_decay)
         snapshot = Snapshot(start, self.optimizer.state(), average)
@@ -226,18 +242,21 @@ class _Run:
             reason = self.end
         return reason or self._time_limit()
 
-    def _parts(self) -> Collection[LabelledBatch]:
-        """The batches of the next step."""
-        if self.choice.is_full_batch:
+    def _parts(self) -> Parts:
+        """The frames of the next step."""
+        if not isinstance(self.choice, AdamSettings):
             return self.kept
         epoch, k = divmod(self.state.step, len(self.steps))
         rng = np.random.default_rng([self.seed, 1 + epoch])
-        if isinstance(self.choice, AdamSettings) and self.choice.reshuffle == "frames":
-            groups = self._steps(rng.permutation(len(self.data)))[k]
+        is_kept = self.choice.reshuffle == "batches"
+        chosen = int(rng.permutation(len(self.steps))[k]) if is_kept else k
+        groups = self.steps[chosen] if is_kept else self._steps(rng.permutation(len(self.data)))[k]
+        if self.spread is not None:
+            return self.spread.parts(np.concatenate(groups), None, self.settings.max_pairs, is_kept=is_kept)
+        if not is_kept:
             return [self.data.batch(group) for group in groups]
-        chosen = int(rng.permutation(len(self.steps))[k])
         first = sum(len(groups) for groups in self.steps[:chosen])
-        return [self.kept[first + i] for i in range(len(self.steps[chosen]))]
+        return [self.batches[first + i] for i in range(len(self.steps[chosen]))]
 
     def _has_diverged(self, step: Step) -> bool:
         limit = self.settings.explosion_factor * self.state.recent_loss
@@ -282,10 +301,7 @@ class _Run:
         if self.average is not None:
             self.objective.assign(self.average.weights)
         judged = self.objective.parameters()
-        tally = ErrorTally()
-        judgement = self.objective.value(
-            self.judge_parts, self.limits, with_constraints=value is None, observe=tally.add
-        )
+        judgement, tally = self._judged(with_constraints=value is None)
         self.objective.assign(weights)
         terms = judgement.constraints if value is None else value.constraints
         score = judgement.data + sum(terms.values())
@@ -308,6 +324,14 @@ class _Run:
             state.loss_sum, state.n_losses, state.n_rollbacks_in_a_row = 0.0, 0, 0
         state.good = Snapshot(weights, self.optimizer.state(), self.average)
         return self._judge(score, judged, row)
+
+    def _judged(self, *, with_constraints: bool) -> tuple[Value, ErrorTally]:
+        """The loss of the present weights on the frames that judge, and all errors there."""
+        tally, totals = ErrorTally(), None
+        for *sums, rows in each(judged_sums, self.objective, self.judge_parts):
+            tally.add_rows(rows.cpu().numpy())
+            totals = sums if totals is None else [a + b for a, b in zip(totals, sums, strict=True)]
+        return self.objective.value_of(tuple(totals or ()), self.limits, with_constraints=with_constraints), tally
 
     def _judge(self, score: float, judged: Tensor, row: Metrics) -> StopReason | None:
         state, settings = self.state, self.settings
@@ -359,7 +383,7 @@ class _Run:
                     f"the checkpoint {path} is of a training with another constraint {name}: its loss was {before:.6g} "
                     f"before the first step and is {loss:.6g} here; give it as it was, or delete the checkpoint"
                 )
-        self.clock = Clock(state.wall_s, state.cpu_s)
+        self.clock = Clock(state.wall_s, state.cpu_s, self.workers)
         self.objective.assign(state.now.parameters)
         self.optimizer.restore(state.now.memory)
         self.average = state.now.average
@@ -405,21 +429,22 @@ class _Run:
         whole = self.data.partition(order, n_frames, sys.maxsize)
         return [self.data.partition(part, None, self.settings.max_pairs) for part in whole]
 
-    def _kept(self, data: LabelledFrames, steps: Sequence[Sequence[np.ndarray]]) -> Batches:
-        parts = [part for step in steps for part in step]
-        return Batches(data, parts, max_bytes=self.settings.max_cache_mib * 2**20)
+    @property
+    def _cache_bytes(self) -> int:
+        return self.settings.max_cache_mib * 2**20
 
     def _optimizer(self) -> Optimizer:
         if isinstance(self.choice, AdamSettings):
             return Adam(self.objective, self.choice)
         if isinstance(self.choice, LbfgsSettings):
             return Lbfgs(self.objective, self.choice)
+        frames = self.spread or self.data
         if isinstance(self.choice, LeastSquaresSettings):
-            return LeastSquares(self.objective, self.choice, self.data, max_pairs=self.settings.max_pairs)
+            return LeastSquares(self.objective, self.choice, frames, max_pairs=self.settings.max_pairs)
         return GaussNewton(
             self.objective,
             self.choice,
-            self.data,
+            frames,
             seed=self.seed,
             max_pairs=self.settings.max_pairs,
             max_bytes=self.settings.max_work_mib * 2**20,

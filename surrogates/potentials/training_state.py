@@ -14,19 +14,24 @@ from torch import Tensor, nn
 from ..base import SurrogateError
 from .checkpoint import Checkpoint
 from .ema import MovingAverage
+from .frame_sums import FrameWorkers
 from .schedules import Plateau
 
 
 class Clock:
-    """Wall and CPU time of this process, with that of earlier ones."""
+    """Wall and CPU time of this process and its workers, with that of earlier ones."""
 
-    def __init__(self, wall_s: float, cpu_s: float) -> None:
+    def __init__(self, wall_s: float, cpu_s: float, workers: FrameWorkers | None = None) -> None:
+        self._workers = workers
         self._wall_s = wall_s - time.monotonic()
-        self._cpu_s = cpu_s - time.process_time()
+        self._cpu_s = cpu_s - self._used_s()
 
     def times(self) -> tuple[float, float]:
         """Wall and CPU time so far, s."""
-        return self._wall_s + time.monotonic(), self._cpu_s + time.process_time()
+        return self._wall_s + time.monotonic(), self._cpu_s + self._used_s()
+
+    def _used_s(self) -> float:
+        return time.process_time() + (0.0 if self._workers is None else self._workers.cpu_s)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from alloysmith.surrogates.base import SurrogateError
 from alloysmith.surrogates.potentials.base import PotentialSpec
 from alloysmith.surrogates.potentials.frame import Frame
 from alloysmith.surrogates.potentials.graph import Batch
@@ -58,6 +62,22 @@ class ClosedMorseModel(MorseModel):
         by_density = -0.5 * self.many_body / (1.0 + totals).sqrt()
         slopes = pair_slope + (by_density[batch.first] + by_density[batch.second]) * density_slope
         return self.energies(batch), (slopes / distances)[:, None] * batch.vectors
+
+
+class FragileModel(ClosedMorseModel):
+    """Kills its process at an evaluation while there is a file, which it takes away; or raises errors."""
+
+    def __init__(self, path: Path, does: str) -> None:
+        super().__init__(0.3, 1.2, 2.7)
+        self.path, self.does = path, does
+
+    def energies_and_pair_forces(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        if self.path.exists():
+            if self.does == "dies":
+                self.path.unlink(missing_ok=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise SurrogateError("no sums today") if self.does == "refuses" else RuntimeError("a defect")
+        return super().energies_and_pair_forces(batch)
 
 
 def start_model() -> ClosedMorseModel:
