@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..config import WorkerSettings
 from .base import Executor, Judge, WorkerFactory
@@ -35,6 +37,27 @@ def build_executor(settings: WorkerSettings, factory: WorkerFactory, judge: Judg
         gpus_per_worker=settings.ray.gpus_per_worker,
         resources=settings.ray.resources,
     )
+
+
+@contextmanager
+def connection(settings: WorkerSettings) -> Iterator[None]:
+    """Inside, all executors of ``settings``, or with fewer workers, share one connection to Ray; others need none.
+
+    Raises:
+        ExecutorError: there is no such cluster.
+    """
+    if settings.executor != "ray":
+        yield
+        return
+    from .ray import ray_connection
+
+    with ray_connection(
+        address=settings.ray.address,
+        n_workers=settings.n_workers or usable_cores(),
+        cpus_per_worker=settings.ray.cpus_per_worker,
+        resources=settings.ray.resources,
+    ):
+        yield
 
 
 def usable_cores() -> int:

@@ -10,7 +10,7 @@ from ...oracles.base import FailureKind
 from ..config import WorkerSettings
 from ..execution.base import Progress, Task
 from ..execution.build import build_executor
-from .jobs import ExplorationRun, LearningRunner, MemberTraining
+from .jobs import Job, LearningRunner
 
 _LOOK_EVERY_S = 0.2
 """How soon a signal is noticed."""
@@ -19,9 +19,10 @@ _WORTH_ANOTHER_ATTEMPT = (FailureKind.CRASHED, FailureKind.UNAVAILABLE)
 
 
 def do_jobs(
-    jobs: Mapping[str, MemberTraining | ExplorationRun],
+    jobs: Mapping[str, Job],
     workers: WorkerSettings,
     *,
+    deadline_s: float,
     on_end: Callable[[str, object], None],
     share_done: Callable[[Progress], float],
     on_progress: Callable[[int, float], None],
@@ -31,6 +32,7 @@ def do_jobs(
 
     Args:
         jobs: name -> request.
+        deadline_s: seconds that each may take before its worker is killed and it has failed.
         on_end: given the name of each that has ended, and its result or its failure.
         share_done: how far a running one is, from 0 to 1, by what it tells.
         on_progress: given the number of jobs that have ended, and the share of all work that is done.
@@ -59,7 +61,7 @@ def do_jobs(
     executor = build_executor(workers, LearningRunner, judge)
     try:
         for name, job in jobs.items():
-            executor.submit(Task(f"{name}#1", job, float("inf")))
+            executor.submit(Task(f"{name}#1", job, deadline_s))
         while n_ended < len(jobs):
             for outcome in executor.completed(_LOOK_EVERY_S):
                 name = outcome.task_id.partition("#")[0]
@@ -68,7 +70,7 @@ def do_jobs(
                 is_curable = failure is not None and failure.kind in _WORTH_ANOTHER_ATTEMPT
                 if is_curable and n_attempts[name] < _MAX_ATTEMPTS:
                     n_attempts[name] += 1
-                    executor.submit(Task(f"{name}#{n_attempts[name]}", jobs[name], float("inf")))
+                    executor.submit(Task(f"{name}#{n_attempts[name]}", jobs[name], deadline_s))
                 elif outcome.result is not None:  # else it was asked to end
                     n_ended += 1
                     on_end(name, outcome.result)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...structures.whole_file import SCRATCH_PREFIX
 from ..errors import RunDirectoryError
+from ..execution.build import connection
 from ..signals import GracefulStop
 from ..store.lock import LOCK_NAME, RunLock
 from .config import LearningConfig
@@ -28,12 +29,14 @@ class LearningEnd:
         message: the same in words.
         records: all rounds so far.
         exit_code: for the shell; 0 where it came to an end of its own.
+        failures: why members of the last committee could not be trained, and are those of the round before.
     """
 
     reason: EndReason
     message: str
     records: Sequence[RoundRecord]
     exit_code: int = 0
+    failures: Sequence[str] = ()
 
 
 def learn(
@@ -52,21 +55,23 @@ def learn(
     Raises:
         RunDirectoryError: the folder holds something else, a learning of another configuration, or cannot be written.
         LearningError: there is nothing to learn from.
+        ExecutorError: no worker can be started, or there is no such cluster.
     """
     _check_folder(config, run_dir)
     lock = RunLock(run_dir)
     try:
-        with GracefulStop() as signals, one_thread():
+        with GracefulStop() as signals, one_thread(), connection(config.execution):
             session = Session(config, run_dir, signals, on_progress or _silent, on_round)
             # only now that all files are read: a folder keeps the configuration that it was begun with
             put(run_dir / CONFIG_NAME, config.model_dump_json(indent=2).encode())
+            failures: Sequence[str] = ()
             try:
                 end = session.run()
                 if end.exit_code == 0:
-                    session.finish()
+                    failures = session.finish()
             except Ending as early:  # a signal, while it finished
                 end = early
-            return LearningEnd(end.reason, end.message, session.records, end.exit_code)
+            return LearningEnd(end.reason, end.message, session.records, end.exit_code, failures)
     finally:
         lock.release()
 

@@ -6,7 +6,7 @@ file. So a learning that was killed goes on at the stage where it was, and ends 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,9 @@ from .knowledge import Knowledge
 from .labelled import IS_TEST, failures_of
 from .labels import labels_of_round
 from .rounds import RoundFolder, RoundRecord, put, read_records
+from .search import read_search
 from .site import OnProgress, Site
-from .training import committee_of_round
+from .training import committee_of_round, failures_of_members
 
 
 class Session:
@@ -70,8 +71,11 @@ class Session:
         except Ending as end:
             return end
 
-    def finish(self) -> None:
+    def finish(self) -> Sequence[str]:
         """Learn from the last labels as well; where the budget is raised later, the next round begins with this.
+
+        Returns:
+            Why members could not.
 
         Raises:
             LearningError: there are no labels yet.
@@ -84,7 +88,7 @@ class Session:
             )
         index = len(self.records)
         self._site.folder(index).make()
-        committee_of_round(self._site, index, self._knowledge.frames)
+        return failures_of_members(committee_of_round(self._site, index, self._knowledge.frames))
 
     def _first_round(self, folder: RoundFolder) -> RoundRecord:
         initial, seed = self._site.config.initial, self._site.config.seed
@@ -138,6 +142,8 @@ class Session:
             test_errors=of_tests.errors,
             train_errors=train_errors,
             calibration=of_new.calibration,
+            search=read_search(folder.search),
+            failures=(*failures_of_members(committee), *explored.failures),
         )
 
     def _record(self, folder: RoundFolder, index: int, **figures: object) -> RoundRecord:

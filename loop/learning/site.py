@@ -15,10 +15,10 @@ from ..execution.build import usable_cores
 from .config import LearningConfig
 from .crew import TimeLeft, do_jobs
 from .endings import Limits
-from .jobs import ExplorationRun, MemberTraining
+from .jobs import Job
 from .rounds import RoundFolder
 
-Stage = Literal["first structures", "training", "exploring", "choosing", "labelling"]
+Stage = Literal["first structures", "tuning", "training", "exploring", "choosing", "labelling"]
 OnProgress = Callable[[int, Stage, str], None]
 """Called with the round, its stage, and how far it is."""
 
@@ -51,7 +51,7 @@ class Site:
         self,
         index: int,
         stage: Stage,
-        jobs: Mapping[str, MemberTraining | ExplorationRun],
+        jobs: Mapping[str, Job],
         what: str,
         *,
         on_end: Callable[[str, object], None],
@@ -72,4 +72,12 @@ class Site:
             self.on_progress(index, stage, f"{n_ended} of {len(jobs)} {what}, {share:.0%} done{time_left.words(share)}")
 
         tell(0, 0.0)
-        return do_jobs(jobs, workers, on_end=on_end, share_done=share_done, on_progress=tell, must_stop=must_stop)
+        return do_jobs(
+            jobs,
+            workers,
+            deadline_s=execution.job_deadline_s,
+            on_end=on_end,
+            share_done=share_done,
+            on_progress=tell,
+            must_stop=must_stop,
+        )

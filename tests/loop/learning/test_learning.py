@@ -6,11 +6,15 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import ray
 from alloysmith.errors import ConfigError
 from alloysmith.generators.base import Failure
 from alloysmith.loop.cli.arguments import shipped_configs
@@ -31,6 +35,7 @@ from alloysmith.surrogates.base import SurrogateError
 from alloysmith.surrogates.potentials.committee import Committee
 from alloysmith.surrogates.potentials.frame import Frame
 from alloysmith.surrogates.potentials.settings import load_potential, save_potential
+from alloysmith.tests.jobs import HangingRunner
 from ase import Atoms
 
 SMALL = {
@@ -119,10 +124,17 @@ def test_the_report_shows_what_the_rounds_found(tmp_path: Path) -> None:
         record = found or RoundRecord(index=0, n_labels=8, n_test=6, n_chosen=14, n_failed=0)
         folder = RoundFolder(tmp_path, index)
         folder.make()
-        folder.record.write_bytes(replace(record, calibration=((0.1, 0.5),)).as_json())
+        failures = ("run 1: timed_out: <8 s>",) if index == 2 else ()
+        folder.record.write_bytes(replace(record, calibration=((0.1, 0.5),), failures=failures).as_json())
     assert is_learning(tmp_path)
     document = learning_report(tmp_path)
-    for text in ("tin &amp; co", "Calibration of the committee", "0.0667", "200 structures visited"):
+    for text in (
+        "tin &amp; co",
+        "Calibration of the committee",
+        "0.0667",
+        "200 structures visited",
+        "timed_out: &lt;8 s&gt;",
+    ):
         assert text in document
 
 
@@ -270,6 +282,40 @@ def test_a_training_that_fails_ends_the_learning_with_its_reason(tmp_path: Path)
         learn(_tiny(training={**training, "max_epochs": 9, "explosion_factor": 1.5}), tmp_path)
 
 
+def test_trainings_that_all_miss_their_deadline_end_the_learning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def miss(jobs: dict[str, object], *_: object, on_end: Callable[[str, object], None], **__: object) -> bool:
+        for name in jobs:
+            on_end(name, Failure(FailureKind.TIMED_OUT, "no end in 9 s"))
+        return True
+
+    monkeypatch.setattr("alloysmith.loop.learning.site.do_jobs", miss)
+    with pytest.raises(LearningError, match=r"member 0 .*no end in 9 s; raise execution\.job_deadline_s"):
+        learn(_tiny(), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_learning_goes_on_without_the_jobs_that_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exploration = {**TINY["exploration"], "n_trajectories": 2}
+    learn(_tiny(exploration=exploration), tmp_path)
+    before = load_potential(RoundFolder(tmp_path, 2).committee)
+    monkeypatch.setattr("alloysmith.loop.learning.crew.LearningRunner", HangingRunner)
+    execution = {"executor": "process_pool", "n_workers": 2, "job_deadline_s": 4.0}
+    end = learn(_tiny(exploration=exploration, stopping={"max_rounds": 2}, execution=execution), tmp_path)
+    first, second = end.records[1:]
+    assert (end.reason, second.n_visited, second.n_explosions) == ("rounds", first.n_visited // 2, 0)
+    assert len(second.failures) == len(end.failures) == 1
+    assert second.failures[0].startswith("run 0: timed_out: ")
+    assert end.failures[0].startswith("member 1: timed_out: ")
+    after = load_potential(RoundFolder(tmp_path, 3).committee)
+    assert isinstance(before, Committee)
+    assert isinstance(after, Committee)
+    assert after.members[0].spec.n_train == second.n_labels
+    for name, array in before.members[1].state().arrays.items():
+        np.testing.assert_array_equal(after.members[1].state().arrays[name], array)
+
+
 def test_members_and_runs_that_had_ended_before_a_kill_are_not_done_again(
     ended: tuple[Path, LearningEnd], tmp_path: Path
 ) -> None:
@@ -346,9 +392,20 @@ def test_a_killed_learning_ends_as_the_uninterrupted_one(
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_on_ray_it_learns_the_same(uninterrupted: tuple[Path, LearningEnd], tmp_path: Path) -> None:
+def test_on_ray_it_learns_the_same(
+    uninterrupted: tuple[Path, LearningEnd], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections, connect = [], ray.init
+
+    def count(*args: Any, **kwargs: Any) -> Any:
+        connections.append(kwargs["address"])
+        return connect(*args, **kwargs)
+
+    monkeypatch.setattr(ray, "init", count)
     config = _config(execution={"executor": "ray", "n_workers": 2}, stopping={"max_rounds": 1})
     end = learn(config, tmp_path)
+    assert connections == ["local"]
+    assert not ray.is_initialized()
     assert _figures(end) == _figures(uninterrupted[1])[:2]
     name = "rounds/0001/committee.safetensors"
     assert _files(tmp_path)[name] == _files(uninterrupted[0])[name]
