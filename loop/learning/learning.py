@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...structures.whole_file import SCRATCH_PREFIX
+from ..config import WorkerSettings
 from ..errors import RunDirectoryError
-from ..execution.build import connection
+from ..execution.build import connection, usable_cores
 from ..signals import GracefulStop
 from ..store.lock import LOCK_NAME, RunLock
 from .config import LearningConfig
+from .crew import Crew
 from .endings import Ending, EndReason
 from .jobs import one_thread
 from .rounds import CONFIG_NAME, RoundRecord, put
@@ -60,8 +63,13 @@ def learn(
     _check_folder(config, run_dir)
     lock = RunLock(run_dir)
     try:
-        with GracefulStop() as signals, one_thread(), connection(config.execution):
-            session = Session(config, run_dir, signals, on_progress or _silent, on_round)
+        with (
+            GracefulStop() as signals,
+            one_thread(),
+            connection(config.execution),
+            closing(Crew(_workers(config), config.execution.job_deadline_s)) as crew,
+        ):
+            session = Session(config, run_dir, crew, signals, on_progress or _silent, on_round)
             # only now that all files are read: a folder keeps the configuration that it was begun with
             put(run_dir / CONFIG_NAME, config.model_dump_json(indent=2).encode())
             failures: Sequence[str] = ()
@@ -74,6 +82,15 @@ def learn(
             return LearningEnd(end.reason, end.message, session.records, end.exit_code, failures)
     finally:
         lock.release()
+
+
+def _workers(config: LearningConfig) -> WorkerSettings:
+    """Workers for as many jobs as there ever are at once."""
+    execution, retuning = config.execution, config.retuning
+    n_trials = 0 if retuning is None else 1 + min(retuning.batch_size, retuning.n_trials)
+    n_jobs = max(config.committee.n_members, config.exploration.n_trajectories, n_trials)
+    n_workers = min(execution.n_workers or usable_cores(), n_jobs)
+    return WorkerSettings(executor=execution.executor, n_workers=n_workers, ray=execution.ray)
 
 
 def _silent(index: int, stage: Stage, detail: str) -> None:

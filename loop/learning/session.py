@@ -18,6 +18,7 @@ from ..seeding import derive_seed
 from ..signals import GracefulStop
 from .choosing import bands_of_round, choice_of_round
 from .config import LearningConfig
+from .crew import Crew
 from .endings import Ending, LearningError, Limits
 from .exploring import exploration_of_round
 from .figures import judge
@@ -42,6 +43,7 @@ class Session:
         self,
         config: LearningConfig,
         run_dir: Path,
+        crew: Crew,
         signals: GracefulStop,
         on_progress: OnProgress,
         on_round: Callable[[RoundRecord], None] | None,
@@ -49,7 +51,7 @@ class Session:
         self.records = read_records(run_dir)
         spent_s = sum(RoundFolder(run_dir, len(self.records)).read_seconds().values())
         spent_s += sum(sum(record.seconds.values()) for record in self.records)
-        self._site = Site(config, run_dir, Limits(config, signals, spent_s), on_progress)
+        self._site = Site(config, run_dir, crew, Limits(config, signals, spent_s), on_progress)
         self._on_round = on_round
         self._knowledge = Knowledge(config)
         for record in self.records:

@@ -21,6 +21,7 @@ from alloysmith.loop.cli.arguments import shipped_configs
 from alloysmith.loop.errors import RunDirectoryError
 from alloysmith.loop.labelling import LabellingRun
 from alloysmith.loop.learning.config import LearningConfig, load_learning_config
+from alloysmith.loop.learning.crew import Crew
 from alloysmith.loop.learning.endings import LearningError
 from alloysmith.loop.learning.figures import has_settled
 from alloysmith.loop.learning.labelled import IS_TEST
@@ -285,12 +286,12 @@ def test_a_training_that_fails_ends_the_learning_with_its_reason(tmp_path: Path)
 def test_trainings_that_all_miss_their_deadline_end_the_learning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def miss(jobs: dict[str, object], *_: object, on_end: Callable[[str, object], None], **__: object) -> bool:
+    def miss(crew: Crew, jobs: dict[str, object], *, on_end: Callable[[str, object], None], **__: object) -> bool:
         for name in jobs:
             on_end(name, Failure(FailureKind.TIMED_OUT, "no end in 9 s"))
         return True
 
-    monkeypatch.setattr("alloysmith.loop.learning.site.do_jobs", miss)
+    monkeypatch.setattr("alloysmith.loop.learning.crew.Crew.do", miss)
     with pytest.raises(LearningError, match=r"member 0 .*no end in 9 s; raise execution\.job_deadline_s"):
         learn(_tiny(), tmp_path)
 
@@ -301,7 +302,7 @@ def test_a_learning_goes_on_without_the_jobs_that_hang(tmp_path: Path, monkeypat
     learn(_tiny(exploration=exploration), tmp_path)
     before = load_potential(RoundFolder(tmp_path, 2).committee)
     monkeypatch.setattr("alloysmith.loop.learning.crew.LearningRunner", HangingRunner)
-    execution = {"executor": "process_pool", "n_workers": 2, "job_deadline_s": 4.0}
+    execution = {"executor": "process_pool", "n_workers": 2, "job_deadline_s": 8.0}
     end = learn(_tiny(exploration=exploration, stopping={"max_rounds": 2}, execution=execution), tmp_path)
     first, second = end.records[1:]
     assert (end.reason, second.n_visited, second.n_explosions) == ("rounds", first.n_visited // 2, 0)

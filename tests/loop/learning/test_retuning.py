@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import time
 from dataclasses import replace
@@ -190,15 +189,17 @@ def test_a_learning_that_was_killed_in_its_searches_ends_as_the_uninterrupted_on
 ) -> None:
     whole, end = ended
     config = _config(execution={"executor": "process_pool", "n_workers": 2})
-    chance = random.Random(3)
     context = get_context("forkserver")
     context.set_forkserver_preload(["alloysmith.loop.learning.learning"])
-    for _ in range(4):
-        driver = context.Process(target=_run, args=(config, tmp_path / "run"))
+    run = tmp_path / "run"
+    for file in ("0001/trial-*.json", "0001/search.json", "0002/trial-*.json"):
+        driver = context.Process(target=_run, args=(config, run))
         driver.start()
-        time.sleep(chance.uniform(1.0, 5.0))
+        while driver.is_alive() and not any(run.glob(f"rounds/{file}")):
+            time.sleep(0.005)
+        assert driver.is_alive()
         driver.kill()
         driver.join()
-    again = learn(config, tmp_path / "run")
+    again = learn(config, run)
     assert _figures(again) == _figures(end)
-    assert _files(tmp_path / "run") == _files(whole)
+    assert _files(run) == _files(whole)
