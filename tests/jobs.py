@@ -1,4 +1,4 @@
-"""Jobs that end badly: one that counts and does so when told to, and a learning's that hang."""
+"""A job that counts, tells each number, and ends badly when told to."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from alloysmith.errors import AlloysmithError
-from alloysmith.generators.md_exploration import EndedRun
 from alloysmith.loop.execution.base import Runner, Tell
-from alloysmith.loop.learning.jobs import ExplorationRun, Job, LearningRunner, MemberTraining
-from alloysmith.surrogates.base import SurrogateState
 
 
 @dataclass(frozen=True)
@@ -42,14 +39,3 @@ class Counter(Runner):
             case "fail":
                 raise AlloysmithError("it diverges")
         return told
-
-
-class HangingRunner(LearningRunner):
-    """Hangs in each training of the second member, and in the first run of each round."""
-
-    def run(self, request: Job, tell: Tell) -> SurrogateState | float | EndedRun | None:
-        """Do a job, or never end."""
-        is_second = isinstance(request, MemberTraining) and request.checkpoint_path.name.startswith("member-01")
-        if is_second or (isinstance(request, ExplorationRun) and request.run.index == 0):
-            time.sleep(1000.0)
-        return super().run(request, tell)

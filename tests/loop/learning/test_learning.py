@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +36,7 @@ from alloysmith.surrogates.base import SurrogateError
 from alloysmith.surrogates.potentials.committee import Committee
 from alloysmith.surrogates.potentials.frame import Frame
 from alloysmith.surrogates.potentials.settings import load_potential, save_potential
-from alloysmith.tests.jobs import HangingRunner
+from alloysmith.tests.learnings import HangingRunner, run_learning
 from ase import Atoms
 
 SMALL = {
@@ -302,7 +302,7 @@ def test_a_learning_goes_on_without_the_jobs_that_hang(tmp_path: Path, monkeypat
     learn(_tiny(exploration=exploration), tmp_path)
     before = load_potential(RoundFolder(tmp_path, 2).committee)
     monkeypatch.setattr("alloysmith.loop.learning.crew.LearningRunner", HangingRunner)
-    execution = {"executor": "process_pool", "n_workers": 2, "job_deadline_s": 8.0}
+    execution = {"executor": "process_pool", "n_workers": 2, "job_deadline_s": 6.0}
     end = learn(_tiny(exploration=exploration, stopping={"max_rounds": 2}, execution=execution), tmp_path)
     first, second = end.records[1:]
     assert (end.reason, second.n_visited, second.n_explosions) == ("rounds", first.n_visited // 2, 0)
@@ -343,10 +343,6 @@ def test_members_and_runs_that_had_ended_before_a_kill_are_not_done_again(
     assert sorted(path.name for path in folder.path.glob("[mr]*-*")) == []
 
 
-def _run(config: LearningConfig, run_dir: Path) -> None:
-    os._exit(learn(config, run_dir).exit_code)
-
-
 def _figures(end: LearningEnd) -> list[RoundRecord]:
     return [replace(record, seconds={}) for record in end.records]
 
@@ -380,11 +376,12 @@ def test_a_killed_learning_ends_as_the_uninterrupted_one(
     context = get_context("forkserver")
     context.set_forkserver_preload(["alloysmith.loop.learning.learning"])
     for _ in range(4):
-        driver = context.Process(target=_run, args=(config, broken))
+        driver = context.Process(target=run_learning, args=(config, broken))
         driver.start()
         time.sleep(chance.uniform(1.0, 6.0))
         driver.kill()
         driver.join()
+        assert driver.exitcode in (-signal.SIGKILL, 0)
     again = learn(config, broken)
     assert _figures(again) == _figures(whole)
     assert _files(broken) == _files(folder)

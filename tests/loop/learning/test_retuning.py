@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from dataclasses import replace
@@ -19,6 +18,7 @@ from alloysmith.loop.learning.search import SettingsSearch, TriedSettings, read_
 from alloysmith.loop.learning.site import Stage
 from alloysmith.loop.report.learning import learning_report
 from alloysmith.surrogates.potentials.settings import load_potential
+from alloysmith.tests.learnings import run_learning
 
 RETUNING = {
     "space": {
@@ -178,10 +178,6 @@ def test_what_cannot_be_searched_is_told_at_once(changes: dict[str, object], mes
         _config(retuning={**RETUNING, **changes})
 
 
-def _run(config: LearningConfig, run_dir: Path) -> None:
-    os._exit(learn(config, run_dir).exit_code)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_learning_that_was_killed_in_its_searches_ends_as_the_uninterrupted_one(
@@ -193,7 +189,7 @@ def test_a_learning_that_was_killed_in_its_searches_ends_as_the_uninterrupted_on
     context.set_forkserver_preload(["alloysmith.loop.learning.learning"])
     run = tmp_path / "run"
     for file in ("0001/trial-*.json", "0001/search.json", "0002/trial-*.json"):
-        driver = context.Process(target=_run, args=(config, run))
+        driver = context.Process(target=run_learning, args=(config, run))
         driver.start()
         while driver.is_alive() and not any(run.glob(f"rounds/{file}")):
             time.sleep(0.005)
