@@ -107,7 +107,7 @@ class BayesianAgent:
 
     def _tune_reason(self, view: CampaignView, n_labels: int) -> str | None:
         settings = self.settings.retuning
-        if settings is None or n_labels < max(settings.least_labels, settings.growth * view.n_tuned):
+        if settings is None or not settings.is_due(n_labels, view.n_tuned):
             return None
         return f"{n_labels} labels, {view.n_tuned} at the last search" if view.n_tuned else f"{n_labels} labels"
 

@@ -192,22 +192,54 @@ PrunerSettings = Annotated[
 """Which running trials are ended early, by ``kind``."""
 
 
-class RetuningSettings(Settings):
-    """A small study of the surrogate's settings within a campaign, on the campaign's labels, repeated as they grow."""
+class StageSettings(Settings):
+    """A small study as a stage of something longer, on its labels, repeated as they grow."""
 
     space: dict[str, ParameterRange] = Field(min_length=1)
-    """Which settings are searched: dotted key -> range, as in a study. `{surrogate.n_shells: {int: [0, 5]}}`;
-    `{surrogate: {categorical: [{kind: polynomial}, {kind: gaussian_process}]}}` chooses between whole surrogates."""
+    """Which settings are searched: dotted key -> range, as in a study. In a campaign `{surrogate.n_shells: {int: [0,
+    5]}}`, and `{surrogate: {categorical: [{kind: polynomial}, {kind: gaussian_process}]}}` chooses between whole
+    surrogates; in a learning `{training.loss.force: {float: [0.1, 10], log: true}}`."""
     n_trials: int = Field(default=8, ge=1)
     """Settings that are tried each time, beside those that are in use."""
     least_labels: int = Field(default=40, ge=4)
     """Labels before the first search."""
     growth: float = Field(default=2.0, gt=1.0)
     """Search again when there are so many times the labels of the last search."""
+    sampler: SamplerSettings = TpeSettings()
+    """How settings are chosen."""
+
+    def is_due(self, n_labels: int, n_searched: int) -> bool:
+        """Whether to search again with ``n_labels``, where the last search had ``n_searched``; 0 before the first."""
+        return n_labels >= max(self.least_labels, self.growth * n_searched)
+
+    def grid_problem(self) -> str | None:
+        """What keeps a grid from being searched; ``None`` where nothing does, or no grid is asked for."""
+        grid = [parameter.grid() for parameter in self.space.values()]
+        if not isinstance(self.sampler, GridSettings):
+            return None
+        if None not in grid and self.n_trials <= math.prod(len(values or ()) for values in grid):
+            return None
+        return f"a grid needs a `step` for every float, and at least n_trials = {self.n_trials} points"
+
+
+class RetuningSettings(StageSettings):
+    """A small study of the surrogate's settings within a campaign, on the campaign's labels, repeated as they grow."""
+
     validation_folds: int = Field(default=5, ge=2)
     """Settings are judged by predictions of each of so many parts of the labels from the others."""
     error: Literal["rmse", "mae", "nll"] = "nll"
     """What is judged: `nll` (negative log likelihood) minds the stated spread too, which the choice of candidates
     relies on."""
-    sampler: SamplerSettings = TpeSettings()
+
+
+class PotentialRetuningSettings(StageSettings):
+    """A small study of a potential's settings within a learning, on the learning's labels, repeated as they grow."""
+
+    validation_share: float = Field(default=0.2, gt=0.0, le=0.5)
+    """Settings are judged by this share of the labels, drawn at random, which trials do not learn from."""
+    metric: str = "validation_force_rmse"
+    """The error on them that is made small, by its name in studies."""
+    sampler: SamplerSettings = TpeSettings(n_startup_trials=4)
     """How settings are chosen."""
+    batch_size: int = Field(default=4, ge=1)
+    """Trials that are chosen together, and can run at once; what they give tells how to choose the next ones."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -14,7 +13,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, TypeAd
 
 from ..agents.bayesian import BayesianSettings
 from ..agents.settings import AgentSettings
-from ..agents.study_settings import GridSettings, RetuningSettings
+from ..agents.study_settings import RetuningSettings
 from ..errors import AlloysmithError, ConfigError
 from ..generators.base import Objective
 from ..generators.settings import GeneratorSettings
@@ -321,11 +320,7 @@ def _retuning_problems(retuning: RetuningSettings, fit: FitConfig) -> Iterator[t
         message = next((text for value in parameter.ends() if (text := refusal(fit, key, value))), None)
         if message is not None:
             yield place, message
-    grid = [parameter.grid() for parameter in retuning.space.values()]
-    if isinstance(retuning.sampler, GridSettings) and (
-        None in grid or retuning.n_trials > math.prod(len(values or ()) for values in grid)
-    ):
-        message = f"a grid needs a `step` for every float, and at least n_trials = {retuning.n_trials} points"
+    if (message := retuning.grid_problem()) is not None:
         yield ("agent", "retuning", "sampler"), message
 
 

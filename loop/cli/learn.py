@@ -13,6 +13,7 @@ from ..learning.config import load_learning_config
 from ..learning.learning import LearningEnd
 from ..learning.learning import learn as run_learning
 from ..learning.rounds import POTENTIAL_NAME, RoundRecord
+from ..learning.search import SettingsSearch
 from ..learning.site import Stage
 from .arguments import ConfigArgument, SetOption, find_config
 from .console import notes, output
@@ -47,10 +48,13 @@ def learn(
             progress.update(bar, description=f"round {index}: {stage}", detail=detail)
 
         def show_round(record: RoundRecord) -> None:
-            progress.console.print(_line(record), markup=False)
+            for line in _lines(record):
+                progress.console.print(line, markup=False)
 
         end = run_learning(settings, run_dir, on_progress=show, on_round=show_round)
     output().print(round_table(end))
+    for text in end.failures:
+        notes().print(f"not trained from the last labels: {text}", markup=False)
     output().print(f"ended: {end.message} ({end.reason})", markup=False)
     if end.exit_code == 0:
         use = "`alloysmith tabulate` makes a LAMMPS file of it" if settings.potential.kind == "eam" else _RUNS_IT
@@ -81,6 +85,24 @@ def round_table(end: LearningEnd) -> Table:
             _figure(record.test_errors.get("energy_mae_mev"), 1),
         )
     return table
+
+
+def _lines(record: RoundRecord) -> list[str]:
+    lines = [f"round {record.index}: {text}" for text in record.failures]
+    if record.search is not None:
+        lines.append(f"round {record.index}: {_search_line(record.search)}")
+    return [*lines, _line(record)]
+
+
+def _search_line(search: SettingsSearch) -> str:
+    what = f"tried {len(search.trials)} settings on {search.n_labels} labels"
+    if search.error is None:
+        return f"{what}; all failed"
+    before = "failed" if search.in_use.error is None else f"{search.in_use.error:.4g}"
+    if search.parameters == search.in_use.parameters:
+        return f"{what}; none is better than those in use ({search.metric} {before})"
+    new = ", ".join(f"{key}={value}" for key, value in search.parameters.items())
+    return f"{what}; now {new} ({search.metric} {search.error:.4g}, before {before})"
 
 
 def _line(record: RoundRecord) -> str:

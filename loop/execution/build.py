@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .base import Executor, Judge, WorkerFactory
 from .in_process import InProcess
@@ -39,6 +41,27 @@ def build_executor(
         resources=settings.ray.resources,
         n_executors=n_executors,
     )
+
+
+@contextmanager
+def connection(settings: WorkerSettings) -> Iterator[None]:
+    """Inside, all executors of ``settings``, or with fewer workers, share one connection to Ray; others need none.
+
+    Raises:
+        ExecutorError: there is no such cluster.
+    """
+    if settings.executor != "ray":
+        yield
+        return
+    from .ray import ray_connection
+
+    with ray_connection(
+        address=settings.ray.address,
+        n_workers=settings.n_workers or usable_cores(),
+        cpus_per_worker=settings.ray.cpus_per_worker,
+        resources=settings.ray.resources,
+    ):
+        yield
 
 
 def usable_cores() -> int:

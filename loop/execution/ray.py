@@ -13,7 +13,8 @@ import os
 import queue
 import socket
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -152,8 +153,7 @@ class RayExecutor(WorkerPool[RayWorker]):
         n_actors = n_workers * n_executors
         self._owns_connection = not ray.is_initialized()
         if self._owns_connection:
-            own = {name: amount * n_actors for name, amount in (resources or {}).items()}
-            _connect(address, n_cpus=max(1, math.ceil(n_actors * cpus_per_worker)), resources=own)
+            _connect(address, n_actors, cpus_per_worker, resources or {})
         try:
             wanted = {"CPU": cpus_per_worker, "GPU": gpus_per_worker, **(resources or {})}
             _check_resources({name: amount for name, amount in wanted.items() if amount > 0}, n_actors)
@@ -195,8 +195,30 @@ class RayExecutor(WorkerPool[RayWorker]):
             ray.shutdown()
 
 
-def _connect(address: str, n_cpus: int, resources: Mapping[str, float]) -> None:
-    """Start or join Ray quietly; a private one is told that it has ``n_cpus`` and ``resources``.
+@contextmanager
+def ray_connection(
+    *, address: str, n_workers: int, cpus_per_worker: float, resources: Mapping[str, float]
+) -> Iterator[None]:
+    """Inside, executors share one connection, instead of each starting or joining Ray anew.
+
+    Args:
+        n_workers: that any of them has at most.
+
+    Raises:
+        ExecutorError: as :class:`RayExecutor` does.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    _connect(address, n_workers, cpus_per_worker, resources)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str, n_workers: int, cpus_per_worker: float, resources: Mapping[str, float]) -> None:
+    """Start or join Ray quietly; a private one is told that it has what the workers reserve.
 
     Raises:
         ExecutorError: there is nothing at ``address``, or Ray does not start.
@@ -204,7 +226,10 @@ def _connect(address: str, n_cpus: int, resources: Mapping[str, float]) -> None:
     # Ray would otherwise warn that a later version changes what num_gpus=0 means; workers here state what they need.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     _look_for_cluster(address)
-    options: dict[str, Any] = {"num_cpus": n_cpus, "resources": dict(resources)} if address == "local" else {}
+    options: dict[str, Any] = {}
+    if address == "local":
+        own = {name: amount * n_workers for name, amount in resources.items()}
+        options = {"num_cpus": max(1, math.ceil(n_workers * cpus_per_worker)), "resources": own}
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import orjson
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ...agents.deviation_bands import SelectionSettings
+from ...agents.study_settings import PotentialRetuningSettings
 from ...errors import ConfigError
 from ...generators.md_exploration import ExplorationSettings, PerturbationSettings
 from ...oracles.settings import OracleSettings
@@ -21,7 +22,9 @@ from ...surrogates.potentials.optimizer_settings import LeastSquaresSettings
 from ...surrogates.potentials.settings import ModelSettings
 from ...surrogates.potentials.training_settings import TrainingSettings
 from ..config import ExecutionSettings, oracle_spec, take_in_fit, validate_settings
+from ..fit_changes import fit_config, refusal
 from ..potential_fitting import PotentialFitConfig
+from ..studies.fits import running_metrics
 from ..yaml_source import read_yaml
 
 NEEDED_PROPERTIES = ("energy_ev", "forces_ev_ang", "stress_ev_ang3")
@@ -64,6 +67,15 @@ class LearningStop(Settings):
     """… for so many rounds in a row."""
 
 
+class LearningExecutionSettings(ExecutionSettings):
+    """Where and how the jobs of a learning and its labels are done."""
+
+    job_deadline_s: PositiveFloat = 86_400.0
+    """Seconds that a training, a trial of settings or a run of exploration may take before its worker is killed and it
+    has failed; `deadline_s` is for labels. A run is then left out, and a member keeps what it learnt in the round
+    before. `in_process` knows no deadlines."""
+
+
 class LearningConfig(Settings):
     """A potential that learns from an oracle, in rounds of exploration, labelling and training."""
 
@@ -83,6 +95,9 @@ class LearningConfig(Settings):
     """Physical constraints, see the guide on potentials."""
     warm_up_epochs: int = Field(default=40, ge=0)
     """Passes over the labels before the constraints join, where there are any."""
+    retuning: PotentialRetuningSettings | None = None
+    """When and how settings of the potential and its training are searched, if they are: keys as in the fit of a study,
+    such as `training.optimizer.learning_rate`."""
     committee: CommitteeSettings = CommitteeSettings()
     """The potentials whose disagreement chooses what is labelled."""
     initial: PerturbationSettings = PerturbationSettings()
@@ -102,9 +117,9 @@ class LearningConfig(Settings):
     """When it ends before the budget is spent."""
     budget: LearningBudget = LearningBudget()
     """What may be spent."""
-    execution: ExecutionSettings = ExecutionSettings()
-    """Where and how members are trained, exploration runs and labels are made. Nothing here changes the results;
-    `deadline_s` is for labels."""
+    execution: LearningExecutionSettings = LearningExecutionSettings()
+    """Where and how members are trained, exploration runs and labels are made. Nothing here changes the results, but
+    for what misses a deadline."""
 
     @model_validator(mode="after")
     def _is_affordable(self) -> LearningConfig:
@@ -134,6 +149,14 @@ class LearningConfig(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_be_retuned(self) -> LearningConfig:
+        if self.retuning is not None:
+            problems = list(_retuning_problems(self.retuning, _fit_of(self)))
+            if problems:
+                raise ValueError("; ".join(problems))
+        return self
+
     @property
     def starts_warm(self) -> bool:
         """Whether members start from their weights of the round before."""
@@ -149,6 +172,45 @@ class LearningConfig(Settings):
         return hashlib.blake2b(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
+_FIT_SECTIONS = ("potential", "training", "constraints", "warm_up_epochs")
+"""What a learning has in common with a fit."""
+
+
+def with_parameters(config: LearningConfig, parameters: Mapping[str, Any]) -> LearningConfig:
+    """The configuration with other settings of the potential and its training.
+
+    Args:
+        parameters: dotted key -> value, as in the fit of a study.
+
+    Raises:
+        ConfigError: these settings contradict each other.
+    """
+    if not parameters:
+        return config
+    fit = fit_config(_fit_of(config), parameters)
+    return config.model_copy(update={section: getattr(fit, section) for section in _FIT_SECTIONS})
+
+
+def _fit_of(config: LearningConfig) -> PotentialFitConfig:
+    sections = {section: getattr(config, section) for section in _FIT_SECTIONS}
+    return PotentialFitConfig(elements=config.system.elements, **sections)
+
+
+def _retuning_problems(retuning: PotentialRetuningSettings, fit: PotentialFitConfig) -> Iterator[str]:
+    for key, parameter in retuning.space.items():
+        if key.split(".")[0] not in _FIT_SECTIONS:
+            yield f"retuning.space.{key}: a learning searches {', '.join(_FIT_SECTIONS)}, such as training.{key}"
+        elif key in ("potential", "potential.kind"):
+            yield f"retuning.space.{key}: a learning keeps the kind of its potential; compare kinds in a study"
+        elif message := next((text for value in parameter.ends() if (text := refusal(fit, key, value))), None):
+            yield f"retuning.space.{key}: {message}"
+    if (message := retuning.grid_problem()) is not None:
+        yield f"retuning.sampler: {message}"
+    metrics = [name for name in running_metrics(fit) if name.startswith("validation_") and "bias" not in name]
+    if retuning.metric not in metrics:
+        yield f"retuning.metric: there is no {retuning.metric}; there are {', '.join(metrics)}"
+
+
 def load_learning_config(path: Path, overrides: Sequence[str] = ()) -> LearningConfig:
     """Read and check the configuration of a learning.
 
@@ -159,7 +221,7 @@ def load_learning_config(path: Path, overrides: Sequence[str] = ()) -> LearningC
     source = read_yaml(path)
     for assignment in overrides:
         source.override(assignment)
-    take_in_fit(source, path.parent, PotentialFitConfig, ("potential", "training", "constraints", "warm_up_epochs"))
+    take_in_fit(source, path.parent, PotentialFitConfig, _FIT_SECTIONS)
     config: LearningConfig = validate_settings(source, LearningConfig, path.parent)
     config.oracle.check(config.system.elements)
     spec = oracle_spec(config.oracle)

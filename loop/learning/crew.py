@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 from ...generators.base import Failure
 from ...oracles.base import FailureKind
-from ..execution.base import Progress, Task
+from ..execution.base import Executor, Judge, Progress, Task
 from ..execution.build import build_executor
 from ..execution.settings import WorkerSettings
-from .jobs import ExplorationRun, LearningRunner, MemberTraining
+from .jobs import Job, LearningRunner
 
 _LOOK_EVERY_S = 0.2
 """How soon a signal is noticed."""
@@ -18,65 +18,92 @@ _MAX_ATTEMPTS = 2
 _WORTH_ANOTHER_ATTEMPT = (FailureKind.CRASHED, FailureKind.UNAVAILABLE)
 
 
-def do_jobs(
-    jobs: Mapping[str, MemberTraining | ExplorationRun],
-    workers: WorkerSettings,
-    *,
-    on_end: Callable[[str, object], None],
-    share_done: Callable[[Progress], float],
-    on_progress: Callable[[int, float], None],
-    must_stop: Callable[[], bool],
-) -> bool:
-    """Do jobs, those that crash a second time.
+class Crew:
+    """Workers for a learning's jobs, kept from stage to stage: each has to import all that it needs.
 
     Args:
-        jobs: name -> request.
-        on_end: given the name of each that has ended, and its result or its failure.
-        share_done: how far a running one is, from 0 to 1, by what it tells.
-        on_progress: given the number of jobs that have ended, and the share of all work that is done.
-        must_stop: asked again and again; ``True`` ends all that run, whose work is then lost but for checkpoints.
-
-    Returns:
-        Whether all have ended.
-
-    Raises:
-        ExecutorError: no worker can be started.
+        workers: where they are; started with the first jobs, and again with the first ones after :meth:`close`.
+        deadline_s: seconds that each job may take before its worker is killed and it has failed.
     """
-    if not jobs:
+
+    def __init__(self, workers: WorkerSettings, deadline_s: float) -> None:
+        self._workers, self._deadline_s = workers, deadline_s
+        self._executor: Executor | None = None
+        self._judge: Judge = _goes_on
+
+    def do(
+        self,
+        jobs: Mapping[str, Job],
+        *,
+        on_end: Callable[[str, object], None],
+        share_done: Callable[[Progress], float],
+        on_progress: Callable[[int, float], None],
+        must_stop: Callable[[], bool],
+    ) -> bool:
+        """Do jobs, those that crash a second time.
+
+        Args:
+            jobs: name -> request.
+            on_end: given the name of each that has ended, and its result or its failure.
+            share_done: how far a running one is, from 0 to 1, by what it tells.
+            on_progress: given the number of jobs that have ended, and the share of all work that is done.
+            must_stop: asked again and again; ``True`` ends all that run, whose work is then lost but for checkpoints.
+
+        Returns:
+            Whether all have ended.
+
+        Raises:
+            ExecutorError: no worker can be started.
+        """
+        if not jobs:
+            return True
+        shares: dict[str, float] = {}
+        n_attempts = dict.fromkeys(jobs, 1)
+        n_ended = 0
+
+        def tell() -> None:
+            on_progress(n_ended, (n_ended + sum(shares.values())) / len(jobs))
+
+        def judge(progress: Progress) -> bool:
+            shares[progress.task_id.partition("#")[0]] = share_done(progress)
+            tell()
+            return not must_stop()
+
+        self._judge = judge
+        if self._executor is None:
+            self._executor = build_executor(self._workers, LearningRunner, lambda progress: self._judge(progress))
+        executor = self._executor
+        try:
+            for name, job in jobs.items():
+                executor.submit(Task(f"{name}#1", job, self._deadline_s))
+            while n_ended < len(jobs):
+                for outcome in executor.completed(_LOOK_EVERY_S):
+                    name = outcome.task_id.partition("#")[0]
+                    shares.pop(name, None)
+                    failure = outcome.result if isinstance(outcome.result, Failure) else None
+                    is_curable = failure is not None and failure.kind in _WORTH_ANOTHER_ATTEMPT
+                    if is_curable and n_attempts[name] < _MAX_ATTEMPTS:
+                        n_attempts[name] += 1
+                        executor.submit(Task(f"{name}#{n_attempts[name]}", jobs[name], self._deadline_s))
+                    elif outcome.result is not None:  # else it was asked to end
+                        n_ended += 1
+                        on_end(name, outcome.result)
+                        tell()
+                if must_stop():
+                    return n_ended == len(jobs)
+        finally:
+            if n_ended < len(jobs):
+                self.close()  # ends those that run
         return True
-    shares: dict[str, float] = {}
-    n_attempts = dict.fromkeys(jobs, 1)
-    n_ended = 0
 
-    def tell() -> None:
-        on_progress(n_ended, (n_ended + sum(shares.values())) / len(jobs))
+    def close(self) -> None:
+        """End the workers, which hold what they reserve of a cluster; safe to call twice."""
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
 
-    def judge(progress: Progress) -> bool:
-        shares[progress.task_id.partition("#")[0]] = share_done(progress)
-        tell()
-        return not must_stop()
 
-    executor = build_executor(workers, LearningRunner, judge)
-    try:
-        for name, job in jobs.items():
-            executor.submit(Task(f"{name}#1", job, float("inf")))
-        while n_ended < len(jobs):
-            for outcome in executor.completed(_LOOK_EVERY_S):
-                name = outcome.task_id.partition("#")[0]
-                shares.pop(name, None)
-                failure = outcome.result if isinstance(outcome.result, Failure) else None
-                is_curable = failure is not None and failure.kind in _WORTH_ANOTHER_ATTEMPT
-                if is_curable and n_attempts[name] < _MAX_ATTEMPTS:
-                    n_attempts[name] += 1
-                    executor.submit(Task(f"{name}#{n_attempts[name]}", jobs[name], float("inf")))
-                elif outcome.result is not None:  # else it was asked to end
-                    n_ended += 1
-                    on_end(name, outcome.result)
-                    tell()
-            if must_stop():
-                return False
-    finally:
-        executor.close()
+def _goes_on(progress: Progress) -> bool:
     return True
 
 

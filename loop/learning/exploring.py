@@ -30,11 +30,13 @@ class Explored:
         visited: in the order of runs and steps; their info says where, and the committee's deviation.
         n_steps: steps that were done.
         explosions: of each run that ended early, why.
+        failures: of each run that gave nothing, why.
     """
 
     visited: Sequence[Atoms]
     n_steps: int
     explosions: Sequence[str]
+    failures: Sequence[str]
 
 
 def exploration_of_round(site: Site, index: int, committee: Committee) -> Explored:
@@ -49,8 +51,7 @@ def exploration_of_round(site: Site, index: int, committee: Committee) -> Explor
         site.limits.check()
         with site.timed(index, "exploring"):
             _explore(site, index, committee)
-    n_steps, explosions = _read_facts(folder.explored)
-    return Explored(_read_visits(folder.explored), n_steps, explosions)
+    return Explored(_read_visits(folder.explored), *_read_facts(folder.explored))
 
 
 def _explore(site: Site, index: int, committee: Committee) -> None:
@@ -67,12 +68,12 @@ def _explore(site: Site, index: int, committee: Committee) -> None:
         files = folder.run(int(name))
         if isinstance(result, Failure):
             failures.append(result)
-            _put(files, [], 0, [f"run {name}: {result.kind}: {result.message}"])
+            _put(files, [], 0, [], [f"run {name}: {result.kind}: {result.message}"])
         elif isinstance(result, EndedRun):
             for visit in result.visits:
                 visit.atoms.info = {**visit.facts, "round": index}
             explosions = [result.explosion] if result.explosion else []
-            _put(files, [visit.atoms for visit in result.visits], result.n_steps, explosions)
+            _put(files, [visit.atoms for visit in result.visits], result.n_steps, explosions, [])
 
     def share_done(progress: Progress) -> float:
         return min(1.0, progress.step / settings.n_steps)
@@ -85,14 +86,19 @@ def _explore(site: Site, index: int, committee: Committee) -> None:
         raise LearningError(f"round {index}: no run of exploration can be done; the first: {failures[0].message}")
     parts = [_read_facts(folder.run(run.index)) for run in runs]
     visited = [atoms for run in runs for atoms in _read_visits(folder.run(run.index))]
-    _put(folder.explored, visited, sum(part[0] for part in parts), [text for part in parts for text in part[1]])
+    n_steps = sum(part[0] for part in parts)
+    explosions = [text for part in parts for text in part[1]]
+    _put(folder.explored, visited, n_steps, explosions, [text for part in parts for text in part[2]])
     for run in runs:
         folder.run(run.index).remove()
 
 
-def _put(files: RunFiles, visited: Sequence[Atoms], n_steps: int, explosions: Sequence[str]) -> None:
+def _put(
+    files: RunFiles, visited: Sequence[Atoms], n_steps: int, explosions: Sequence[str], failures: Sequence[str]
+) -> None:
     """The structures last: who finds them takes it that the facts are there."""
-    put(files.facts, orjson.dumps({"n_steps": n_steps, "explosions": list(explosions)}))
+    facts = {"n_steps": n_steps, "explosions": list(explosions), "failures": list(failures)}
+    put(files.facts, orjson.dumps(facts))
     put(files.structures, (lambda path: write_structures(path, visited)) if visited else b"")
 
 
@@ -100,9 +106,9 @@ def _read_visits(files: RunFiles) -> list[Atoms]:
     return list(read_structures(files.structures)) if files.structures.stat().st_size else []
 
 
-def _read_facts(files: RunFiles) -> tuple[int, list[str]]:
+def _read_facts(files: RunFiles) -> tuple[int, list[str], list[str]]:
     try:
         facts = orjson.loads(files.facts.read_bytes())
-        return int(facts["n_steps"]), list(facts["explosions"])
+        return int(facts["n_steps"]), list(facts["explosions"]), list(facts.get("failures", ()))
     except (OSError, KeyError, orjson.JSONDecodeError) as error:
         raise RunDirectoryError(f"{files.facts} is missing or damaged ({error}); remove its round's folder") from error

@@ -1,4 +1,4 @@
-"""The long work of a learning as jobs of the executors: trainings of members, and runs of exploration.
+"""The long work of a learning as jobs of the executors: trainings of members, trials of settings, runs of exploration.
 
 What a job gives is a function of its request alone, on one thread, so that it is the same on every executor. Requests
 carry all that is needed: workers of a cluster need not share a disk with the driver.
@@ -6,6 +6,7 @@ carry all that is needed: workers of a cluster need not share a disk with the dr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,11 +22,13 @@ from ...oracles.single_point import SinglePointSettings
 from ...surrogates.base import Metrics, SurrogateState
 from ...surrogates.potentials.base import PotentialSpec
 from ...surrogates.potentials.committee import Committee
+from ...surrogates.potentials.error_table import evaluate_errors
 from ...surrogates.potentials.frame import Frame
 from ...surrogates.potentials.native import force_field_of
 from ...surrogates.potentials.settings import potential_from_state
 from ...surrogates.potentials.staged_training import train_in_stages, warm_up_checkpoint
 from ...surrogates.potentials.torch_potential import TorchPotential
+from ...surrogates.potentials.training import TrainingResult
 from ..execution.base import Runner, Tell
 from .config import LearningConfig
 
@@ -65,10 +68,35 @@ class ExplorationRun:
     teacher: SinglePointSettings | None
 
 
-class LearningRunner(Runner):
-    """Does either; ``None`` comes of what was asked to end early."""
+@dataclass(frozen=True)
+class SettingsTrial:
+    """Settings that are to be tried.
 
-    def run(self, request: MemberTraining | ExplorationRun, tell: Tell) -> SurrogateState | EndedRun | None:
+    Attributes:
+        config: with these settings.
+        frames: what is learnt from, without the reference energies.
+        validation: what the settings are judged by, likewise.
+        references: as of :class:`MemberTraining`.
+        metric: name of the error on ``validation`` that is wanted.
+        checkpoint_path: as of :class:`MemberTraining`.
+    """
+
+    config: LearningConfig
+    frames: tuple[Frame, ...]
+    validation: tuple[Frame, ...]
+    references: Mapping[str, float]
+    metric: str
+    seed: int
+    checkpoint_path: Path
+
+
+Job = MemberTraining | SettingsTrial | ExplorationRun
+
+
+class LearningRunner(Runner):
+    """Does any of them; ``None`` comes of what was asked to end early."""
+
+    def run(self, request: Job, tell: Tell) -> SurrogateState | float | EndedRun | None:
         """Do a job.
 
         Raises:
@@ -79,6 +107,8 @@ class LearningRunner(Runner):
         with one_thread():
             if isinstance(request, MemberTraining):
                 return train_member(request, tell)
+            if isinstance(request, SettingsTrial):
+                return error_of_settings(request, tell)
             return explore_and_judge(request, tell)
 
 
@@ -97,36 +127,8 @@ def one_thread() -> Iterator[None]:
 def train_member(request: MemberTraining, tell: Tell) -> SurrogateState | None:
     """Train a member of a committee; ``None`` where it was asked to end."""
     config = request.config
-    elements = config.system.elements
-    model = config.potential.build(elements)
-    constraints = [
-        settings.build(elements, config.potential.cutoff_ang, reference_energies_ev=request.references)
-        for settings in config.constraints
-    ]
-    if request.before is not None:
-        earlier = potential_from_state(request.before)
-        if isinstance(earlier, TorchPotential):
-            model.load_state_dict(earlier.model.state_dict())
-    was_ended = False
-
-    def report(step: int, metrics: Metrics) -> bool:
-        nonlocal was_ended
-        was_ended = was_ended or not tell(step, {"epoch": metrics["epoch"], "score": metrics["score"]})
-        return not was_ended
-
-    sees_folder = request.checkpoint_path.parent.is_dir()
-    result = train_in_stages(
-        model,
-        request.frames,
-        (),
-        constraints,
-        config.training,
-        warm_up_epochs=config.warm_up_epochs if request.before is None else 0,
-        seed=request.seed,
-        report=report,
-        checkpoint_path=request.checkpoint_path if sees_folder else None,
-    )
-    if was_ended:
+    result = _train(request, request.before, tell)
+    if result is None:
         return None
     figures = result.best_metrics
     errors = {
@@ -136,9 +138,58 @@ def train_member(request: MemberTraining, tell: Tell) -> SurrogateState | None:
     }
     facts = {"n_steps": result.n_steps, "stop_reason": result.stop_reason, "training_errors": errors}
     spec = PotentialSpec(
-        config.potential.kind, elements, model.cutoff_ang, len(request.frames), dict(request.references), facts
+        config.potential.kind,
+        config.system.elements,
+        result.model.cutoff_ang,
+        len(request.frames),
+        dict(request.references),
+        facts,
     )
     return TorchPotential(spec, result.model).state()
+
+
+def error_of_settings(request: SettingsTrial, tell: Tell) -> float | None:
+    """Train as a member is trained, and judge by what was not learnt; ``None`` where it was asked to end."""
+    result = _train(request, None, tell)
+    if result is None:
+        return None
+    figures = evaluate_errors(result.model, request.validation).overall.metrics("validation_")
+    return float(figures.get(request.metric, math.nan))
+
+
+def _train(request: MemberTraining | SettingsTrial, before: SurrogateState | None, tell: Tell) -> TrainingResult | None:
+    config = request.config
+    elements = config.system.elements
+    model = config.potential.build(elements)
+    constraints = [
+        settings.build(elements, config.potential.cutoff_ang, reference_energies_ev=request.references)
+        for settings in config.constraints
+    ]
+    if before is not None:
+        earlier = potential_from_state(before)
+        if isinstance(earlier, TorchPotential):
+            model.load_state_dict(earlier.model.state_dict())
+    was_ended = False
+
+    def report(step: int, metrics: Metrics) -> bool:
+        nonlocal was_ended
+        share = min(1.0, metrics["epoch"] / config.training.max_epochs)
+        was_ended = was_ended or not tell(step, {"share": share, "score": metrics["score"]})
+        return not was_ended
+
+    sees_folder = request.checkpoint_path.parent.is_dir()
+    result = train_in_stages(
+        model,
+        request.frames,
+        (),
+        constraints,
+        config.training,
+        warm_up_epochs=config.warm_up_epochs if before is None else 0,
+        seed=request.seed,
+        report=report,
+        checkpoint_path=request.checkpoint_path if sees_folder else None,
+    )
+    return None if was_ended else result
 
 
 def checkpoints_of(path: Path) -> tuple[Path, Path]:

@@ -30,6 +30,7 @@ def labels_of_round(site: Site, index: int, chosen: Sequence[Atoms]) -> list[Ato
             site.on_progress(index, "labelling", f"{n_ended} of {len(chosen)}{failed}")
 
         on_labels(0, 0)
+        site.crew.close()  # the oracle's workers take the place of those that train
         with site.timed(index, "labelling"):
             run = label_structures(
                 site.config.oracle,

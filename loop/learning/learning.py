@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...structures.whole_file import SCRATCH_PREFIX
+from ..config import WorkerSettings
 from ..errors import RunDirectoryError
+from ..execution.build import connection, usable_cores
 from ..signals import GracefulStop
 from ..store.lock import LOCK_NAME, RunLock
 from .config import LearningConfig
+from .crew import Crew
 from .endings import Ending, EndReason
 from .jobs import one_thread
 from .rounds import CONFIG_NAME, RoundRecord, put
@@ -28,12 +32,14 @@ class LearningEnd:
         message: the same in words.
         records: all rounds so far.
         exit_code: for the shell; 0 where it came to an end of its own.
+        failures: why members of the last committee could not be trained, and are those of the round before.
     """
 
     reason: EndReason
     message: str
     records: Sequence[RoundRecord]
     exit_code: int = 0
+    failures: Sequence[str] = ()
 
 
 def learn(
@@ -52,23 +58,39 @@ def learn(
     Raises:
         RunDirectoryError: the folder holds something else, a learning of another configuration, or cannot be written.
         LearningError: there is nothing to learn from.
+        ExecutorError: no worker can be started, or there is no such cluster.
     """
     _check_folder(config, run_dir)
     lock = RunLock(run_dir)
     try:
-        with GracefulStop() as signals, one_thread():
-            session = Session(config, run_dir, signals, on_progress or _silent, on_round)
+        with (
+            GracefulStop() as signals,
+            one_thread(),
+            connection(config.execution),
+            closing(Crew(_workers(config), config.execution.job_deadline_s)) as crew,
+        ):
+            session = Session(config, run_dir, crew, signals, on_progress or _silent, on_round)
             # only now that all files are read: a folder keeps the configuration that it was begun with
             put(run_dir / CONFIG_NAME, config.model_dump_json(indent=2).encode())
+            failures: Sequence[str] = ()
             try:
                 end = session.run()
                 if end.exit_code == 0:
-                    session.finish()
+                    failures = session.finish()
             except Ending as early:  # a signal, while it finished
                 end = early
-            return LearningEnd(end.reason, end.message, session.records, end.exit_code)
+            return LearningEnd(end.reason, end.message, session.records, end.exit_code, failures)
     finally:
         lock.release()
+
+
+def _workers(config: LearningConfig) -> WorkerSettings:
+    """Workers for as many jobs as there ever are at once."""
+    execution, retuning = config.execution, config.retuning
+    n_trials = 0 if retuning is None else 1 + min(retuning.batch_size, retuning.n_trials)
+    n_jobs = max(config.committee.n_members, config.exploration.n_trajectories, n_trials)
+    n_workers = min(execution.n_workers or usable_cores(), n_jobs)
+    return WorkerSettings(executor=execution.executor, n_workers=n_workers, ray=execution.ray)
 
 
 def _silent(index: int, stage: Stage, detail: str) -> None:

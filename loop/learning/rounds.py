@@ -5,6 +5,8 @@ A round is done when its record is there. A learning that was killed takes up th
 ```
 RUN/config.json            the resolved configuration
 RUN/labels.journal         every label, as it came
+RUN/rounds/0003/trial-01.json, .training   settings that were tried: until all are
+RUN/rounds/0003/search.json             what a search of the settings found, where there was one
 RUN/rounds/0003/member-01.safetensors   members of the committee, checkpoints (*.training): until all are trained
 RUN/rounds/0003/committee.safetensors   what was known at the beginning of the round
 RUN/rounds/0003/run-002.extxyz, .json   what a run visited: until all have ended
@@ -28,6 +30,7 @@ import orjson
 
 from ...structures.whole_file import write_whole
 from ..errors import RunDirectoryError
+from .search import SettingsSearch
 
 ROUNDS_FOLDER = "rounds"
 CONFIG_NAME = "config.json"
@@ -56,6 +59,8 @@ class RoundRecord:
         train_errors: the first three on what it had learnt from.
         seconds: wall time by stage.
         calibration: the committee's deviation, and the largest force error of its mean, of each new label, eV/Å.
+        search: of settings, at the beginning of the round; ``None`` where there was none.
+        failures: trainings and runs that missed their deadline or failed otherwise, each with its reason.
     """
 
     index: int
@@ -73,6 +78,8 @@ class RoundRecord:
     train_errors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     seconds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     calibration: tuple[tuple[float, float], ...] = ()
+    search: SettingsSearch | None = None
+    failures: tuple[str, ...] = ()
 
     def as_json(self) -> bytes:
         """The record as it is stored."""
@@ -88,7 +95,13 @@ class RoundRecord:
         """
         try:
             plain = orjson.loads(content)
-            return cls(**{**plain, "calibration": tuple((float(a), float(b)) for a, b in plain["calibration"])})
+            search = plain.get("search")
+            parts = {
+                "calibration": tuple((float(a), float(b)) for a, b in plain["calibration"]),
+                "search": None if search is None else SettingsSearch.from_plain(search),
+                "failures": tuple(plain.get("failures", ())),
+            }
+            return cls(**{**plain, **parts})
         except (orjson.JSONDecodeError, TypeError, KeyError, ValueError) as error:
             raise RunDirectoryError(f"{path} is damaged ({error}); restore it, or remove its round's folder") from error
 
@@ -120,6 +133,7 @@ class RoundFolder:
 
     def __init__(self, run_dir: Path, index: int) -> None:
         self.path = run_dir / ROUNDS_FOLDER / f"{index:04d}"
+        self.search = self.path / "search.json"
         self.committee = self.path / "committee.safetensors"
         self.explored = RunFiles(self.path / "visited.extxyz", self.path / "visited.json")
         self.chosen = self.path / "chosen.extxyz"
@@ -134,6 +148,14 @@ class RoundFolder:
     def checkpoint(self, which: int) -> Path:
         """The training of a member that is under way."""
         return self.path / f"member-{which:02d}.training"
+
+    def trial(self, name: str) -> Path:
+        """Settings that were tried, until all have been."""
+        return self.path / f"trial-{name}.json"
+
+    def trial_checkpoint(self, name: str) -> Path:
+        """The training with settings that are tried."""
+        return self.path / f"trial-{name}.training"
 
     def run(self, which: int) -> RunFiles:
         """What a run of exploration visited, until all have ended."""

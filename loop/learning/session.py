@@ -6,7 +6,7 @@ file. So a learning that was killed goes on at the stage where it was, and ends 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..seeding import derive_seed
 from ..signals import GracefulStop
 from .choosing import bands_of_round, choice_of_round
 from .config import LearningConfig
+from .crew import Crew
 from .endings import Ending, LearningError, Limits
 from .exploring import exploration_of_round
 from .figures import judge
@@ -26,8 +27,9 @@ from .knowledge import Knowledge
 from .labelled import IS_TEST, failures_of
 from .labels import labels_of_round
 from .rounds import RoundFolder, RoundRecord, put, read_records
+from .search import read_search
 from .site import OnProgress, Site
-from .training import committee_of_round
+from .training import committee_of_round, failures_of_members
 
 
 class Session:
@@ -41,6 +43,7 @@ class Session:
         self,
         config: LearningConfig,
         run_dir: Path,
+        crew: Crew,
         signals: GracefulStop,
         on_progress: OnProgress,
         on_round: Callable[[RoundRecord], None] | None,
@@ -48,7 +51,7 @@ class Session:
         self.records = read_records(run_dir)
         spent_s = sum(RoundFolder(run_dir, len(self.records)).read_seconds().values())
         spent_s += sum(sum(record.seconds.values()) for record in self.records)
-        self._site = Site(config, run_dir, Limits(config, signals, spent_s), on_progress)
+        self._site = Site(config, run_dir, crew, Limits(config, signals, spent_s), on_progress)
         self._on_round = on_round
         self._knowledge = Knowledge(config)
         for record in self.records:
@@ -70,8 +73,11 @@ class Session:
         except Ending as end:
             return end
 
-    def finish(self) -> None:
+    def finish(self) -> Sequence[str]:
         """Learn from the last labels as well; where the budget is raised later, the next round begins with this.
+
+        Returns:
+            Why members could not.
 
         Raises:
             LearningError: there are no labels yet.
@@ -84,7 +90,7 @@ class Session:
             )
         index = len(self.records)
         self._site.folder(index).make()
-        committee_of_round(self._site, index, self._knowledge.frames)
+        return failures_of_members(committee_of_round(self._site, index, self._knowledge.frames))
 
     def _first_round(self, folder: RoundFolder) -> RoundRecord:
         initial, seed = self._site.config.initial, self._site.config.seed
@@ -138,6 +144,8 @@ class Session:
             test_errors=of_tests.errors,
             train_errors=train_errors,
             calibration=of_new.calibration,
+            search=read_search(folder.search),
+            failures=(*failures_of_members(committee), *explored.failures),
         )
 
     def _record(self, folder: RoundFolder, index: int, **figures: object) -> RoundRecord:

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from ..execution.base import Progress
-from ..execution.build import usable_cores
-from ..execution.settings import WorkerSettings
 from .config import LearningConfig
-from .crew import TimeLeft, do_jobs
+from .crew import Crew, TimeLeft
 from .endings import Limits
-from .jobs import ExplorationRun, MemberTraining
+from .jobs import Job
 from .rounds import RoundFolder
 
-Stage = Literal["first structures", "training", "exploring", "choosing", "labelling"]
+Stage = Literal["first structures", "tuning", "training", "exploring", "choosing", "labelling"]
 OnProgress = Callable[[int, Stage, str], None]
 """Called with the round, its stage, and how far it is."""
 
@@ -29,6 +27,7 @@ class Site:
 
     config: LearningConfig
     run_dir: Path
+    crew: Crew
     limits: Limits
     on_progress: OnProgress
 
@@ -51,25 +50,22 @@ class Site:
         self,
         index: int,
         stage: Stage,
-        jobs: Mapping[str, MemberTraining | ExplorationRun],
+        jobs: Mapping[str, Job],
         what: str,
         *,
         on_end: Callable[[str, object], None],
         share_done: Callable[[Progress], float],
         must_stop: Callable[[], bool],
     ) -> bool:
-        """Do jobs on the configuration's workers and tell how far they are; see :func:`~.crew.do_jobs`.
+        """Do jobs on the configuration's workers and tell how far they are; see :meth:`~.crew.Crew.do`.
 
         Args:
             what: the jobs are called, in the plural.
         """
-        execution = self.config.execution
-        n_workers = min(execution.n_workers or usable_cores(), max(1, len(jobs)))
-        workers = WorkerSettings(executor=execution.executor, n_workers=n_workers, ray=execution.ray)
         time_left = TimeLeft()
 
         def tell(n_ended: int, share: float) -> None:
             self.on_progress(index, stage, f"{n_ended} of {len(jobs)} {what}, {share:.0%} done{time_left.words(share)}")
 
         tell(0, 0.0)
-        return do_jobs(jobs, workers, on_end=on_end, share_done=share_done, on_progress=tell, must_stop=must_stop)
+        return self.crew.do(jobs, on_end=on_end, share_done=share_done, on_progress=tell, must_stop=must_stop)

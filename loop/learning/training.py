@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ...generators.base import Failure
+from ...oracles.base import FailureKind
 from ...surrogates.base import SurrogateState
 from ...surrogates.model_file import load_state, save_state
 from ...surrogates.potentials.committee import Committee
 from ...surrogates.potentials.energy_reference import reference_energies, without_reference
 from ...surrogates.potentials.frame import Frame
 from ...surrogates.potentials.settings import load_potential, potential_from_state
+from ...surrogates.potentials.torch_potential import TorchPotential
 from ..errors import RunDirectoryError
 from ..execution.base import Progress
 from ..seeding import derive_seed
 from .config import LearningConfig
 from .endings import LearningError
 from .jobs import MemberTraining, checkpoints_of
+from .retuning import settings_in_use, settings_of_round
 from .rounds import POTENTIAL_NAME, put
 from .site import Site
+
+_KEPT_BECAUSE = "kept_because"
+"""In the facts of a member that is the one of the round before: why it was not trained."""
 
 
 def committee_of_round(site: Site, index: int, frames: Sequence[Frame]) -> Committee:
@@ -39,15 +46,16 @@ def committee_of_round(site: Site, index: int, frames: Sequence[Frame]) -> Commi
     Raises:
         Ending: a signal.
         SurrogateError: the labels do not determine the reference energies.
-        LearningError: a training fails.
+        LearningError: a training fails; one that misses its deadline only where there is no round before.
     """
     folder = site.folder(index)
     if folder.committee.exists():
         return read_committee(site, index)
+    config = settings_of_round(site, index, frames)
     members = range(site.config.committee.n_members)
     jobs = {
         str(member): job
-        for member, job in enumerate(_trainings(site, index, frames))
+        for member, job in enumerate(_trainings(site, index, config, frames))
         if not folder.member(member).exists()
     }
     failures: dict[str, Failure] = {}
@@ -58,18 +66,15 @@ def committee_of_round(site: Site, index: int, frames: Sequence[Frame]) -> Commi
         elif isinstance(result, SurrogateState):
             save_state(result, folder.member(int(name)))
 
-    n_epochs = site.config.training.max_epochs
-
     def share_done(progress: Progress) -> float:
-        return min(1.0, progress.figures["epoch"] / n_epochs)
+        return progress.figures["share"]
 
     with site.timed(index, "training"):
         what = f"members trained from {len(frames)} labels"
         # a training is brought to its end even where the wall time is spent: the result knows all labels
         site.do(index, "training", jobs, what, on_end=keep, share_done=share_done, must_stop=site.limits.is_interrupted)
-    for name, failure in failures.items():
-        raise LearningError(f"round {index}: member {name} of the committee cannot be trained: {failure.message}")
     site.limits.check_signals()
+    _keep_earlier(site, index, failures)
     states = [load_state(folder.member(member)) for member in members]
     committee = Committee(tuple(potential_from_state(state) for state in states))
     # the result first: who finds the committee takes it that the result is there
@@ -79,6 +84,36 @@ def committee_of_round(site: Site, index: int, frames: Sequence[Frame]) -> Commi
         for path in (folder.member(member), *checkpoints_of(folder.checkpoint(member))):
             path.unlink(missing_ok=True)
     return committee
+
+
+def failures_of_members(committee: Committee) -> list[str]:
+    """Why members of a committee are those of the round before."""
+    reasons = [str(member.spec.facts.get(_KEPT_BECAUSE, "")) for member in committee.members]
+    return [f"member {number}: {reason}" for number, reason in enumerate(reasons) if reason]
+
+
+def _keep_earlier(site: Site, index: int, failures: Mapping[str, Failure]) -> None:
+    """Let members that missed their deadline stay as they were in the round before, and say so in their files.
+
+    Raises:
+        LearningError: a training failed otherwise, there is no round before, or all members missed it.
+    """
+    has_earlier = index > 0 and site.folder(index - 1).committee.exists()
+    is_hopeless = len(failures) == site.config.committee.n_members
+    for name, failure in failures.items():
+        is_late = failure.kind is FailureKind.TIMED_OUT
+        if not is_late or not has_earlier or is_hopeless:
+            advice = "; raise execution.job_deadline_s and give the same command, which goes on" if is_late else ""
+            message = f"member {name} of the committee cannot be trained: {failure.message}{advice}"
+            raise LearningError(f"round {index}: {message}")
+    if failures:
+        earlier = read_committee(site, index - 1)
+        for name, failure in failures.items():
+            member = earlier.members[int(name)]
+            assert isinstance(member, TorchPotential)
+            facts = {**member.spec.facts, _KEPT_BECAUSE: f"{failure.kind}: {failure.message}"}
+            kept = TorchPotential(replace(member.spec, facts=facts), member.model)
+            save_state(kept.state(), site.folder(index).member(int(name)))
 
 
 def read_committee(site: Site, index: int) -> Committee:
@@ -95,23 +130,33 @@ def read_committee(site: Site, index: int) -> Committee:
     return known
 
 
-def _trainings(site: Site, index: int, frames: Sequence[Frame]) -> list[MemberTraining]:
-    config, folder = site.config, site.folder(index)
+def _trainings(site: Site, index: int, config: LearningConfig, frames: Sequence[Frame]) -> list[MemberTraining]:
+    folder = site.folder(index)
     references = reference_energies(config.energy_reference, frames, config.system.elements)
     reduced = without_reference(frames, references)
-    has_earlier = config.starts_warm and index > 0 and site.folder(index - 1).committee.exists()
-    before = read_committee(site, index - 1) if has_earlier else None
     return [
         MemberTraining(
             config=config,
             frames=tuple(reduced if member == 0 else share_of(reduced, config, member)),
             references=references,
             seed=derive_seed(config.seed, index, "training", member),
-            before=None if before is None else before.members[member].state(),
+            before=before,
             checkpoint_path=folder.checkpoint(member),
         )
-        for member in range(config.committee.n_members)
+        for member, before in enumerate(_weights_before(site, index, config))
     ]
+
+
+def _weights_before(site: Site, index: int, config: LearningConfig) -> list[SurrogateState | None]:
+    """What each member starts from: itself in the round before, where it is of the same shape; else ``None``."""
+    nothing: list[SurrogateState | None] = [None] * config.committee.n_members
+    if not config.starts_warm or index == 0 or not site.folder(index - 1).committee.exists():
+        return nothing
+    if settings_in_use(site, index - 1).potential != config.potential:
+        return nothing
+    members = read_committee(site, index - 1).members
+    # one that was kept may be older than the latest settings
+    return [None if _KEPT_BECAUSE in member.spec.facts else member.state() for member in members]
 
 
 def share_of(frames: Sequence[Frame], config: LearningConfig, member: int) -> list[Frame]:

@@ -17,7 +17,7 @@ from ..learning.rounds import CONFIG_NAME, ROUNDS_FOLDER, RoundRecord, read_reco
 from .page import Section, page, paragraph, plot, table
 from .style import MUTED, SERIES
 
-_STAGES = ("training", "exploring", "choosing", "labelling")
+_STAGES = ("tuning", "training", "exploring", "choosing", "labelling")
 _ERRORS = (("test_errors", "test structures"), ("new_errors", "new labels, before they were learnt"))
 
 
@@ -41,7 +41,7 @@ def learning_report(run_dir: Path) -> str:
         raise RunDirectoryError(f"{run_dir / CONFIG_NAME} is damaged: {error}") from error
     by_deviation = config.selection.kind == "deviation"
     drafts = [_errors(records), _bands(records), _calibration(records, by_deviation), _times(records)]
-    drafts += [_rounds(records), _configuration(config)]
+    drafts += [_searches(records), _failures(records), _rounds(records), _configuration(config)]
     last = records[-1]
     errors = last.test_errors or last.new_errors
     known = f", force error {errors['force_mae_ev_ang']:.3f} eV/Å before the last labels" if errors else ""
@@ -142,6 +142,39 @@ def _times(records: Sequence[RoundRecord]) -> Section | None:
     figure.update_xaxes(title_text="round", dtick=1)
     figure.update_yaxes(title_text="wall time (s)")
     return Section("Time", plot(figure, name="times", height=300))
+
+
+def _searches(records: Sequence[RoundRecord]) -> Section | None:
+    """Of each search of settings, what was tried and what is used from then on."""
+    body = ""
+    for record in records:
+        search = record.search
+        if search is None:
+            continue
+        keys = list(search.trials[0].parameters)
+        tried = [search.in_use, *search.trials]
+        is_chosen = [one.error is not None and one.parameters == search.parameters for one in tried]
+        chosen = is_chosen.index(True) if any(is_chosen) else -1
+        rows = []
+        for k, one in enumerate(tried):
+            name = (str(k) if k else "in use") + (", used from here on" if k == chosen else "")
+            values = [str(one.parameters.get(key, "as configured")) for key in keys]
+            error = f"failed: {one.message}" if one.error is None else f"{one.error:.5g}"
+            rows.append([html.escape(cell) for cell in (name, *values, error)])
+        text = (
+            f"Round {record.index}: {search.n_labels} labels, of which {search.n_validation} judged the trials. "
+            f"The error is {search.metric}."
+        )
+        body += paragraph(text) + table(["trial", *map(html.escape, keys), "error"], rows)
+    return Section("Searches of settings", body) if body else None
+
+
+def _failures(records: Sequence[RoundRecord]) -> Section | None:
+    rows = [[str(record.index), html.escape(text)] for record in records for text in record.failures]
+    if not rows:
+        return None
+    note = paragraph("A run that failed is left out; a member that failed is the one of the round before.")
+    return Section("Trainings and runs that failed", note + table(["round", "what"], rows, numeric=[0]))
 
 
 def _rounds(records: Sequence[RoundRecord]) -> Section:

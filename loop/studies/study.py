@@ -18,14 +18,14 @@ import yaml
 from ...agents.optuna_study import AskedTrial, OptunaStudy, TrialRecord, read_trials
 from ...errors import AlloysmithError, ConfigError
 from ...generators.base import Failure
-from ...structures.whole_file import write_whole
+from ...structures.whole_file import SCRATCH_PREFIX, write_whole
 from ..config import validate_settings
 from ..errors import RunDirectoryError
 from ..execution.base import Executor, Outcome, Progress, Task
 from ..execution.build import build_executor
 from ..fit_changes import fit_config
 from ..signals import GracefulStop
-from ..store.lock import RunLock
+from ..store.lock import LOCK_NAME, RunLock
 from ..yaml_source import read_yaml
 from .config import StudyConfig
 from .results import write_best
@@ -291,12 +291,17 @@ def _prepare(config: StudyConfig, folder: Path) -> None:
                 "there; choose another folder"
             )
         return
-    if folder.is_dir() and any(path.name != "lock" for path in folder.iterdir()):
+    if folder.is_dir() and not all(_comes_before_the_config(path) for path in folder.iterdir()):
         raise RunDirectoryError(f"{folder} is not empty and holds no study; choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
+
+
+def _comes_before_the_config(path: Path) -> bool:
+    """Whether a driver that was killed before it wrote the configuration may have left this."""
+    return path.name == LOCK_NAME or path.name.startswith(SCRATCH_PREFIX)
 
 
 def _keep_config(config: StudyConfig, folder: Path) -> None:

@@ -28,8 +28,8 @@ from .constraints.base import RefreshedConstraint
 from .ema import MovingAverage
 from .error_table import ErrorTally, judged_sums
 from .frame import Frame
-from .freed_memory import keep_freed_memory
 from .frame_sums import FrameWorkers, Parts, SpreadFrames, SpreadParts, each
+from .freed_memory import keep_freed_memory
 from .gauss_newton import GaussNewton
 from .least_squares import LeastSquares
 from .model import PotentialModel

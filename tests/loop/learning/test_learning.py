@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
+import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import ray
 from alloysmith.errors import ConfigError
 from alloysmith.generators.base import Failure
 from alloysmith.loop.cli.arguments import shipped_configs
 from alloysmith.loop.errors import RunDirectoryError
 from alloysmith.loop.labelling import LabellingRun
 from alloysmith.loop.learning.config import LearningConfig, load_learning_config
+from alloysmith.loop.learning.crew import Crew
 from alloysmith.loop.learning.endings import LearningError
 from alloysmith.loop.learning.figures import has_settled
 from alloysmith.loop.learning.labelled import IS_TEST
@@ -31,6 +36,7 @@ from alloysmith.surrogates.base import SurrogateError
 from alloysmith.surrogates.potentials.committee import Committee
 from alloysmith.surrogates.potentials.frame import Frame
 from alloysmith.surrogates.potentials.settings import load_potential, save_potential
+from alloysmith.tests.learnings import HangingRunner, run_learning
 from ase import Atoms
 
 SMALL = {
@@ -119,10 +125,17 @@ def test_the_report_shows_what_the_rounds_found(tmp_path: Path) -> None:
         record = found or RoundRecord(index=0, n_labels=8, n_test=6, n_chosen=14, n_failed=0)
         folder = RoundFolder(tmp_path, index)
         folder.make()
-        folder.record.write_bytes(replace(record, calibration=((0.1, 0.5),)).as_json())
+        failures = ("run 1: timed_out: <8 s>",) if index == 2 else ()
+        folder.record.write_bytes(replace(record, calibration=((0.1, 0.5),), failures=failures).as_json())
     assert is_learning(tmp_path)
     document = learning_report(tmp_path)
-    for text in ("tin &amp; co", "Calibration of the committee", "0.0667", "200 structures visited"):
+    for text in (
+        "tin &amp; co",
+        "Calibration of the committee",
+        "0.0667",
+        "200 structures visited",
+        "timed_out: &lt;8 s&gt;",
+    ):
         assert text in document
 
 
@@ -270,6 +283,40 @@ def test_a_training_that_fails_ends_the_learning_with_its_reason(tmp_path: Path)
         learn(_tiny(training={**training, "max_epochs": 9, "explosion_factor": 1.5}), tmp_path)
 
 
+def test_trainings_that_all_miss_their_deadline_end_the_learning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def miss(crew: Crew, jobs: dict[str, object], *, on_end: Callable[[str, object], None], **__: object) -> bool:
+        for name in jobs:
+            on_end(name, Failure(FailureKind.TIMED_OUT, "no end in 9 s"))
+        return True
+
+    monkeypatch.setattr("alloysmith.loop.learning.crew.Crew.do", miss)
+    with pytest.raises(LearningError, match=r"member 0 .*no end in 9 s; raise execution\.job_deadline_s"):
+        learn(_tiny(), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_learning_goes_on_without_the_jobs_that_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exploration = {**TINY["exploration"], "n_trajectories": 2}
+    learn(_tiny(exploration=exploration), tmp_path)
+    before = load_potential(RoundFolder(tmp_path, 2).committee)
+    monkeypatch.setattr("alloysmith.loop.learning.crew.LearningRunner", HangingRunner)
+    execution = {"executor": "process_pool", "n_workers": 2, "job_deadline_s": 6.0}
+    end = learn(_tiny(exploration=exploration, stopping={"max_rounds": 2}, execution=execution), tmp_path)
+    first, second = end.records[1:]
+    assert (end.reason, second.n_visited, second.n_explosions) == ("rounds", first.n_visited // 2, 0)
+    assert len(second.failures) == len(end.failures) == 1
+    assert second.failures[0].startswith("run 0: timed_out: ")
+    assert end.failures[0].startswith("member 1: timed_out: ")
+    after = load_potential(RoundFolder(tmp_path, 3).committee)
+    assert isinstance(before, Committee)
+    assert isinstance(after, Committee)
+    assert after.members[0].spec.n_train == second.n_labels
+    for name, array in before.members[1].state().arrays.items():
+        np.testing.assert_array_equal(after.members[1].state().arrays[name], array)
+
+
 def test_members_and_runs_that_had_ended_before_a_kill_are_not_done_again(
     ended: tuple[Path, LearningEnd], tmp_path: Path
 ) -> None:
@@ -294,10 +341,6 @@ def test_members_and_runs_that_had_ended_before_a_kill_are_not_done_again(
     assert "0 of 1 members trained from 4 labels, 0% done" in told
     assert not any(detail.startswith("1 of 1 runs") for detail in told)
     assert sorted(path.name for path in folder.path.glob("[mr]*-*")) == []
-
-
-def _run(config: LearningConfig, run_dir: Path) -> None:
-    os._exit(learn(config, run_dir).exit_code)
 
 
 def _figures(end: LearningEnd) -> list[RoundRecord]:
@@ -333,11 +376,12 @@ def test_a_killed_learning_ends_as_the_uninterrupted_one(
     context = get_context("forkserver")
     context.set_forkserver_preload(["alloysmith.loop.learning.learning"])
     for _ in range(4):
-        driver = context.Process(target=_run, args=(config, broken))
+        driver = context.Process(target=run_learning, args=(config, broken))
         driver.start()
         time.sleep(chance.uniform(1.0, 6.0))
         driver.kill()
         driver.join()
+        assert driver.exitcode in (-signal.SIGKILL, 0)
     again = learn(config, broken)
     assert _figures(again) == _figures(whole)
     assert _files(broken) == _files(folder)
@@ -346,9 +390,20 @@ def test_a_killed_learning_ends_as_the_uninterrupted_one(
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_on_ray_it_learns_the_same(uninterrupted: tuple[Path, LearningEnd], tmp_path: Path) -> None:
+def test_on_ray_it_learns_the_same(
+    uninterrupted: tuple[Path, LearningEnd], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections, connect = [], ray.init
+
+    def count(*args: Any, **kwargs: Any) -> Any:
+        connections.append(kwargs["address"])
+        return connect(*args, **kwargs)
+
+    monkeypatch.setattr(ray, "init", count)
     config = _config(execution={"executor": "ray", "n_workers": 2}, stopping={"max_rounds": 1})
     end = learn(config, tmp_path)
+    assert connections == ["local"]
+    assert not ray.is_initialized()
     assert _figures(end) == _figures(uninterrupted[1])[:2]
     name = "rounds/0001/committee.safetensors"
     assert _files(tmp_path)[name] == _files(uninterrupted[0])[name]

@@ -97,6 +97,19 @@ def test_the_fit_may_be_a_file_of_its_own(tmp_path: Path) -> None:
         load_study_config(path)
 
 
+def test_a_study_that_was_killed_before_its_configuration_was_written_begins(tmp_path: Path) -> None:
+    config, folder = load_study_config(write_study(tmp_path), ["n_trials=1"]), tmp_path / "run"
+    folder.mkdir()
+    # as a kill leaves it between the lock and the first whole file
+    (folder / "lock").write_text("")
+    (folder / ".writing-17-resolved.yaml").write_text("name: cop")
+    assert run_study(config, folder).reason == "n_trials"
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "writing.txt").write_text("mine")
+    with pytest.raises(RunDirectoryError, match="is not empty"):
+        run_study(config, tmp_path / "foreign")
+
+
 def test_places_in_lists_and_missing_sections_can_be_searched() -> None:
     fit = PotentialFitConfig.model_validate(
         {
