@@ -45,6 +45,7 @@ class GemNetDT(nn.Module):
         self.for_outputs = Dense(s.n_radial, s.n_radial_channels)
         self.interactions = nn.ModuleList(_Interaction(s) for _ in range(s.n_blocks))
         self.outputs = nn.ModuleList(_ForceOutput(s) for _ in range(s.n_blocks + 1))
+        self.score_scale = Scale()
         self.elements = nn.Linear(n, n_elements)
 
     def forward(
@@ -75,7 +76,8 @@ class GemNetDT(nn.Module):
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
             h, messages = interaction(h, messages, for_triplets, circles, for_atoms, directions, edges)
             forces = forces + output(messages, for_outputs)
-        return edges.sums(forces * edges.directions), self.elements(h)
+        scores = edges.sums(forces * edges.directions)
+        return self.score_scale(scores, torch.ones_like(scores)), self.elements(h)
 
 
 class _Interaction(nn.Module):

@@ -57,7 +57,10 @@ def residuals(n_channels: int, n_layers: int) -> nn.Sequential:
 
 
 class Scale(nn.Module):
-    """A fixed factor that gives values the variance of others; set once, on real data, by :func:`fitting_scales`."""
+    """A fixed factor that gives values the mean square of others; set once, on real data, by :func:`fitting_scales`.
+
+    GemNet compares variances. Those nearly vanish on lattices, where all atoms are alike, and factors explode.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,9 +71,9 @@ class Scale(nn.Module):
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
         """``x`` times the factor; any shapes."""
         if self.is_fitting:
-            variance = x.detach().var(0, unbiased=False).mean()
-            if variance > 0.0:
-                self.factor.copy_((reference.detach().var(0, unbiased=False).mean() / variance).sqrt())
+            square = x.detach().square().mean()
+            if square > 0.0:
+                self.factor.copy_((reference.detach().square().mean() / square).sqrt())
         return x * self.factor
 
 

@@ -61,7 +61,7 @@ class DecoderSettings(Settings):
     """Residual layers after it."""
     n_after_concatenation: int = Field(default=1, ge=0)
     """Residual layers of messages after atoms are mixed in."""
-    n_atom_layers: int = Field(default=2, ge=0)
+    n_atom_layers: int = Field(default=1, ge=0)
     """Residual layers of atoms and of outputs."""
 
 

@@ -203,7 +203,7 @@ def test_lonely_atoms_have_no_score() -> None:
     assert np.isfinite(both.encoded(bulk("Ni", "fcc", a=12.0))).all()
 
 
-def test_scales_give_messages_their_variance() -> None:
+def test_scales_are_fitted_once_and_stay() -> None:
     both, atoms = networks(3.8), rattled()
     scales = [part for part in both.decoder.modules() if isinstance(part, Scale)]
     assert all(0.05 < float(scale.factor) < 50.0 and float(scale.factor) != 1.0 for scale in scales)
