@@ -1,0 +1,1 @@
+"""A crystal diffusion variational autoencoder with a phase head (P-CDVAE)."""

@@ -1,0 +1,157 @@
+"""The decoder: GemNet-dT, given a latent vector for each structure and a phase beside each element.
+
+Gasteiger, Becker, Günnemann, "GemNet: Universal Directional Graph Neural Networks for Molecules" (NeurIPS 2021): a
+message m_ca from atom c to atom a learns from messages m_ba into the same atom, by lengths and the angle between c and
+b, in a bilinear layer that is summed over b first. Forces are read out along the edges, so that they turn with the
+structure. As in CDVAE (Xie et al., ICLR 2022), atoms start from their element and the latent vector; as in P-CDVAE
+(Naghdi, Kaszuba et al., 2024, Sec. 3.1), each pair of a phase and an element has an embedding of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .angular import angular_sums, harmonics
+from .basis import GaussianBasis
+from .graph import Edges
+from .layers import HALF, Dense, Scale, residuals
+from .settings import DecoderSettings
+
+
+class GemNetDT(nn.Module):
+    """GemNet-dT of periodic structures.
+
+    Args:
+        settings: sizes.
+        n_elements: number of elements.
+        n_phases: number of phases that elements are told apart by, at least 1.
+        n_latent: length of the latent vectors.
+    """
+
+    def __init__(self, settings: DecoderSettings, n_elements: int, n_phases: int, n_latent: int) -> None:
+        super().__init__()
+        s, n = settings, settings.n_channels
+        self.n_elements, self.n_degrees, self.n_circular = n_elements, s.n_degrees, s.n_circular_channels
+        self.basis = GaussianBasis(s.n_radial, s.cutoff_ang)
+        self.atoms = nn.Embedding(n_phases * n_elements, n)
+        nn.init.uniform_(self.atoms.weight, -(3.0**0.5), 3.0**0.5)
+        self.latent = nn.Linear(n + n_latent, n)
+        self.edges = Dense(2 * n + s.n_radial, n, is_active=True)
+        # brought down once for all blocks
+        self.for_triplets = Dense(s.n_radial, s.n_radial_channels)
+        self.for_circles = Dense(s.n_radial, s.n_circular_channels * s.n_degrees)
+        self.for_atoms = Dense(s.n_radial, s.n_radial_channels)
+        self.for_outputs = Dense(s.n_radial, s.n_radial_channels)
+        self.interactions = nn.ModuleList(_Interaction(s) for _ in range(s.n_blocks))
+        self.outputs = nn.ModuleList(_ForceOutput(s) for _ in range(s.n_blocks + 1))
+        self.score_scale = Scale()
+        self.elements = nn.Linear(n, n_elements)
+
+    def forward(
+        self, latent: Tensor, phases: Tensor, types: Tensor, edges: Edges, structure_of_atom: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Scores and elements of noisy structures.
+
+        Args:
+            latent: ``[n_structures, n_latent]``.
+            phases: int64 ``[n_structures]``.
+            types: int64 ``[n_atoms]``, the noisy elements.
+            edges: of the noisy structures, within the decoder's cutoff.
+            structure_of_atom: int64 ``[n_atoms]``.
+
+        Returns:
+            Scores times the standard deviation of the noise, ``[n_atoms, 3]``, without a unit; and logits of the
+            elements, ``[n_atoms, n_elements]``.
+        """
+        radial = self.basis(edges.distances)
+        directions = edges.padded(harmonics(edges.directions, self.n_degrees))
+        for_triplets, for_atoms = self.for_triplets(radial), self.for_atoms(radial)
+        circles = self.for_circles(radial).unflatten(1, (self.n_circular, self.n_degrees))
+        for_outputs = self.for_outputs(radial)
+        h = self.atoms(phases[structure_of_atom] * self.n_elements + types)
+        h = self.latent(torch.cat([h, latent[structure_of_atom]], -1))
+        messages = self.edges(torch.cat([edges.at_sources(h), edges.at_targets(h), radial], -1))
+        forces = self.outputs[0](messages, for_outputs)
+        for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
+            h, messages = interaction(h, messages, for_triplets, circles, for_atoms, directions, edges)
+            forces = forces + output(messages, for_outputs)
+        scores = edges.sums(forces * edges.directions)
+        return self.score_scale(scores, torch.ones_like(scores)), self.elements(h)
+
+
+class _Interaction(nn.Module):
+    """The interaction block of GemNet-T."""
+
+    def __init__(self, s: DecoderSettings) -> None:
+        super().__init__()
+        n = s.n_channels
+        self.own = Dense(n, n, is_active=True)
+        self.triplets = _Triplets(s)
+        self.before = residuals(n, s.n_before_skip)
+        self.after = residuals(n, s.n_after_skip)
+        self.radial = Dense(s.n_radial_channels, n)
+        self.sum_scale = Scale()
+        self.atom = nn.Sequential(Dense(n, n, is_active=True), residuals(n, s.n_atom_layers))
+        self.concatenate = Dense(3 * n, n, is_active=True)
+        self.last = residuals(n, s.n_after_concatenation)
+
+    def forward(
+        self,
+        h: Tensor,
+        messages: Tensor,
+        for_triplets: Tensor,
+        circles: Tensor,
+        for_atoms: Tensor,
+        directions: Tensor,
+        edges: Edges,
+    ) -> tuple[Tensor, Tensor]:
+        x = (self.own(messages) + self.triplets(messages, for_triplets, circles, directions, edges)) * HALF
+        messages = self.after((messages + self.before(x)) * HALF)
+        into = self.sum_scale(edges.sums(messages * self.radial(for_atoms)), messages)
+        h = (h + self.atom(into)) * HALF
+        mixed = self.concatenate(torch.cat([edges.at_sources(h), edges.at_targets(h), messages], -1))
+        return h, (messages + self.last(mixed)) * HALF
+
+
+class _Triplets(nn.Module):
+    """Messages c -> a from messages b -> a; both directions of an edge are updated."""
+
+    def __init__(self, s: DecoderSettings) -> None:
+        super().__init__()
+        n = s.n_channels
+        self.incoming = Dense(n, n, is_active=True)
+        self.radial = Dense(s.n_radial_channels, n)
+        self.radial_scale, self.sum_scale = Scale(), Scale()
+        self.down = Dense(n, s.n_triplet_channels, is_active=True)
+        self.bilinear = Dense(s.n_circular_channels * s.n_triplet_channels, s.n_bilinear_channels)
+        self.up = Dense(s.n_bilinear_channels, n, is_active=True)
+        self.up_reverse = Dense(s.n_bilinear_channels, n, is_active=True)
+
+    def forward(
+        self, messages: Tensor, for_triplets: Tensor, circles: Tensor, directions: Tensor, edges: Edges
+    ) -> Tensor:
+        incoming = self.incoming(messages)
+        incoming = self.radial_scale(incoming * self.radial(for_triplets), incoming)
+        incoming = self.down(incoming)
+        met = circles @ angular_sums(incoming, directions, edges)  # [n_edges, n_circular, n_triplet_channels]
+        met = self.sum_scale(self.bilinear(met.flatten(1)), incoming)
+        result: Tensor = (self.up(met) + edges.reversed(self.up_reverse(met))) * HALF
+        return result
+
+
+class _ForceOutput(nn.Module):
+    """Force of each edge along its direction, ``[n_edges, 1]``."""
+
+    def __init__(self, s: DecoderSettings) -> None:
+        super().__init__()
+        n = s.n_channels
+        self.layers = nn.Sequential(Dense(n, n, is_active=True), residuals(n, s.n_atom_layers))
+        self.radial = Dense(s.n_radial_channels, n)
+        self.scale = Scale()
+        self.last = Dense(n, 1)
+
+    def forward(self, messages: Tensor, for_outputs: Tensor) -> Tensor:
+        x = self.layers(messages)
+        result: Tensor = self.last(self.scale(x * self.radial(for_outputs), x))
+        return result
