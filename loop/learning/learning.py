@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...structures.whole_file import SCRATCH_PREFIX
-from ..config import WorkerSettings
 from ..errors import RunDirectoryError
 from ..execution.build import connection, usable_cores
+from ..execution.settings import WorkerSettings
 from ..signals import GracefulStop
 from ..store.lock import LOCK_NAME, RunLock
 from .config import LearningConfig
