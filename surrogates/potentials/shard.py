@@ -12,6 +12,7 @@ import torch
 
 from .batches import Batches, LabelledFrames
 from .frame_sums import FrameWorkers, Share, ShareSums, SpreadFrames, dealt
+from .freed_memory import keep_freed_memory
 from .model import PotentialModel
 from .objective import Objective
 from .training_settings import TrainingSettings
@@ -46,6 +47,7 @@ class ShardHolder:
     def __init__(self, shard: Shard) -> None:
         settings = shard.settings
         torch.set_num_threads(settings.n_threads)
+        keep_freed_memory()
         self._device = settings.torch_device()
         model = copy.deepcopy(shard.model).to(device=self._device, dtype=settings.torch_dtype())
         self._objective = Objective(model, (), settings.loss)
