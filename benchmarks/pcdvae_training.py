@@ -1,0 +1,58 @@
+"""CPU time of a training step of the crystal generator: the compact default, and the published sizes.
+
+Usage: ``python benchmarks/pcdvae_training.py [--published]``. One thread; random 54-atom Ni-Fe-Cr alloys, half FCC and
+half BCC; batches of 16 (published sizes: 1). The first step is left out.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import torch
+from alloysmith.generators.pcdvae.crystals import collate, crystal_from
+from alloysmith.generators.pcdvae.layers import fitting_scales
+from alloysmith.generators.pcdvae.losses import losses
+from alloysmith.generators.pcdvae.model import Pcdvae
+from alloysmith.generators.pcdvae.noise import draw_noise
+from alloysmith.generators.pcdvae.settings import PcdvaeSettings
+from alloysmith.structures.base import PHASES
+from alloysmith.structures.lattice import parent_lattice
+
+ELEMENTS = ("Ni", "Fe", "Cr")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    is_published = "--published" in sys.argv
+    settings = PcdvaeSettings.published() if is_published else PcdvaeSettings()
+    n_batch, n_steps = (1, 2) if is_published else (16, 8)
+    rng = np.random.default_rng(0)
+    crystals = []
+    for k in range(2 * n_batch):
+        lattice = parent_lattice(PHASES[k % 2])
+        atoms = lattice.decorate(rng.choice(ELEMENTS, lattice.n_sites), 11.5)
+        crystals.append(crystal_from(atoms, ELEMENTS, phase=k % 2, value=float(rng.normal(180.0, 5.0))))
+    model = Pcdvae(settings, ELEMENTS, PHASES, max_atoms=54)
+    model.standardize(crystals)
+    optimizer = torch.optim.Adam(model.parameters())
+    times = []
+    for step in range(n_steps + 1):
+        start = time.process_time()
+        chosen = [crystals[i] for i in rng.permutation(len(crystals))[:n_batch]]
+        batch = collate(chosen, len(ELEMENTS))
+        noise = draw_noise(batch, settings.noise, settings.n_latent, rng)
+        if step == 0:
+            with fitting_scales(model):
+                losses(model, batch, noise)
+        optimizer.zero_grad()
+        losses(model, batch, noise).total(settings.weights).backward()
+        optimizer.step()
+        times.append((time.process_time() - start) / n_batch)
+    n_parameters = sum(p.numel() for p in model.parameters())
+    print(f"{n_parameters:,} parameters, {1e3 * float(np.median(times[1:])):.0f} CPU-ms per structure and step")
+
+
+if __name__ == "__main__":
+    main()
