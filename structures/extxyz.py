@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ def iterate_extxyz(path: Path) -> Iterator[Atoms]:
 
     Values are in ``info`` and ``arrays``, none in a calculator.
     """
+    # ASE goes back and forth in the file, and each step back in a gzipped one would begin at its start
     is_gzipped = path.suffix.lower() == ".gz"
-    with gzip.open(path, "rt", encoding="utf-8") if is_gzipped else path.open(encoding="utf-8") as file:
+    with (
+        io.StringIO(gzip.decompress(path.read_bytes()).decode()) if is_gzipped else path.open(encoding="utf-8") as file
+    ):
         if not any(line.strip() for line in file):
             return
         file.seek(0)
