@@ -26,7 +26,8 @@ def iterate_extxyz(path: Path) -> Iterator[Atoms]:
     """
     # ASE goes back and forth in the file, and each step back in a gzipped one would begin at its start
     is_gzipped = path.suffix.lower() == ".gz"
-    with (
+    whole = io.StringIO(gzip.decompress(path.read_bytes()).decode()) if is_gzipped else None
+    with whole or path.open(encoding="utf-8") as file:
         io.StringIO(gzip.decompress(path.read_bytes()).decode()) if is_gzipped else path.open(encoding="utf-8") as file
     ):
         if not any(line.strip() for line in file):
