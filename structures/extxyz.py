@@ -28,8 +28,6 @@ def iterate_extxyz(path: Path) -> Iterator[Atoms]:
     is_gzipped = path.suffix.lower() == ".gz"
     whole = io.StringIO(gzip.decompress(path.read_bytes()).decode()) if is_gzipped else None
     with whole or path.open(encoding="utf-8") as file:
-        io.StringIO(gzip.decompress(path.read_bytes()).decode()) if is_gzipped else path.open(encoding="utf-8") as file
-    ):
         if not any(line.strip() for line in file):
             return
         file.seek(0)
