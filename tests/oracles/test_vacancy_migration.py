@@ -100,12 +100,12 @@ def test_hops_into_one_vacancy_share_its_relaxation(oracle: VacancyMigration) ->
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # LAMMPS' replicas wait for one another by polling, and there may be more of them than cores
 def test_agrees_with_the_band_of_lammps(oracle: VacancyMigration) -> None:
-    own = settings(engine="lammps_neb", n_images=1).build()
-    asked = request(alloy(3, 4))
-    ours, theirs = oracle.evaluate(asked), own.evaluate(asked)
-    for name in ("barrier_forward_ev", "barrier_backward_ev"):
-        assert ours.values[name] == pytest.approx(theirs.values[name], abs=1e-3)
-    np.testing.assert_allclose(ours.values["saddle_position_ang"], theirs.values["saddle_position_ang"], atol=5e-3)
+    own = settings(engine="lammps_neb", n_images=3).build()
+    for asked in (request(alloy(3, 4)), request(alloy(5, 4)), request(alloy(5, 3), 9, 6)):
+        ours, theirs = oracle.evaluate(asked), own.evaluate(asked)
+        for name in ("barrier_forward_ev", "barrier_backward_ev"):
+            assert ours.values[name] == pytest.approx(theirs.values[name], abs=1e-3)
+        np.testing.assert_allclose(ours.values["saddle_position_ang"], theirs.values["saddle_position_ang"], atol=5e-3)
     own.close()
 
 
