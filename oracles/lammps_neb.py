@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .band import Band, BandLimits
 from .base import FailureKind, OracleError
 from .cell_frame import CellFrame
-from .elastic_band import Band, BandLimits
 from .external_program import ending, run_program
 from .lammps_engine import potential_commands, try_potential
 from .potentials import LammpsPotential

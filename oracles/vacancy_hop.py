@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from .band import Band
 from .base import FailureKind, OracleError
 from .crystal_relaxation import CellFreedom, RelaxationLimits, relax_crystal
-from .elastic_band import Band
 from .force_engine import ForceEngine
 from .preconditioner import LinearSolver
 

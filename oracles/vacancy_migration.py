@@ -17,9 +17,10 @@ from pydantic import Field, PositiveFloat
 
 from ..structures.base import structure_id
 from ..structures.vacancy_hop import read_hop, vector_between
+from .band import Band, BandLimits, BandSprings, ImageFunction
 from .base import Request, Value
 from .crystal_relaxation import CellFreedom, RelaxationLimits
-from .elastic_band import Band, BandLimits, BandSprings, ImageFunction, converge_band
+from .elastic_band import converge_band
 from .lammps_engine import LammpsEngine
 from .lammps_neb import converge_band_in_lammps
 from .lammps_oracle import GPA_PER_EV_ANG3, LammpsOracle, LammpsOracleSettings

@@ -10,8 +10,9 @@ from pydantic import Field, PositiveFloat
 
 from ...structures.settings import Settings
 from ...structures.vacancy_hop import vector_between
+from ..band import BandLimits, BandSprings
 from ..crystal_relaxation import RelaxationLimits
-from ..elastic_band import BandLimits, BandSprings, converge_band
+from ..elastic_band import converge_band
 from ..force_engine import ForceEngine
 from ..preconditioner import WithoutSites, spring_model
 from ..vacancy_hop import barriers, check_path, relax_end, relax_start

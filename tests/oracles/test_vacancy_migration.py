@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from alloysmith.errors import StructureError
+from alloysmith.oracles.band import Band, BandLimits, BandSprings
 from alloysmith.oracles.base import FailureKind, OracleError, Request
 from alloysmith.oracles.crystal_relaxation import RelaxationLimits
-from alloysmith.oracles.elastic_band import Band, BandLimits, BandSprings, converge_band
+from alloysmith.oracles.elastic_band import converge_band
 from alloysmith.oracles.force_engine import Evaluation
 from alloysmith.oracles.potentials import Zjw04PotentialSettings
 from alloysmith.oracles.preconditioner import WithoutSites, spring_model
