@@ -8,9 +8,10 @@ forget how it was made, and visited at intervals after which it has moved on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 
 import numpy as np
 from ase import Atoms
@@ -84,13 +85,27 @@ class MeltSamplingSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Melt:
-    """Snapshots of one composition at one temperature.
+class PlannedMelt:
+    """A composition at a temperature.
 
     Attributes:
+        place: of the composition among all, those for tests last; of the temperature. What is random derives from it.
         composition: its formula, as in the settings.
         temperature_k: target.
         is_test: whether it is one of the test compositions.
+    """
+
+    place: tuple[int, int]
+    composition: str
+    temperature_k: float
+    is_test: bool
+
+
+@dataclass(frozen=True)
+class Melt(PlannedMelt):
+    """Snapshots of one composition at one temperature.
+
+    Attributes:
         frames: with ``energy`` (eV), ``stress`` (``[6]``, eV/Å^3), ``forces`` (``[n_atoms, 3]``, eV/Å), ``group``
             (the composition), ``temperature_k`` (target) and ``step``.
         displacement_ang: root mean square distance that atoms go from one frame to the next; ``nan`` for one frame.
@@ -98,9 +113,6 @@ class Melt:
         volume_ang3: mean volume per atom.
     """
 
-    composition: str
-    temperature_k: float
-    is_test: bool
     frames: Sequence[Atoms]
     displacement_ang: float
     energy_correlation: float
@@ -129,38 +141,45 @@ def composition_distance(one: str, other: str) -> float:
     return 0.5 * sum(abs(a.get(symbol, 0.0) - b.get(symbol, 0.0)) for symbol in {*a, *b})
 
 
+def planned_melts(settings: MeltSamplingSettings) -> list[PlannedMelt]:
+    """All compositions at all temperatures, compositions first."""
+    named = [(c, False) for c in settings.compositions] + [(c, True) for c in settings.test_compositions]
+    places = product(enumerate(named), enumerate(settings.temperatures_k))
+    return [PlannedMelt((i, j), composition, t, is_test) for (i, (composition, is_test)), (j, t) in places]
+
+
 def sample_melts(
     force_field: LammpsPotential | ForceEngine,
     settings: MeltSamplingSettings,
     on_melt: Callable[[Melt], object] = lambda melt: None,
+    known: Mapping[tuple[int, int], Melt] = MappingProxyType({}),
 ) -> list[Melt]:
     """Run and visit all melts, compositions first.
 
     Each melt has seeds of its own by its place, so it does not change when temperatures are added at the end of the
     list.
 
+    Args:
+        on_melt: given each melt as it is done.
+        known: melts by place that were done before, with the same settings and force field.
+
     Raises:
         OracleError: a run stopped being physics, or LAMMPS cannot be used.
     """
     melts = []
-    named = [(c, False) for c in settings.compositions] + [(c, True) for c in settings.test_compositions]
-    places = product(enumerate(named), enumerate(settings.temperatures_k))
-    for (i, (composition, is_test)), (j, temperature) in places:
-        seed = np.random.SeedSequence(settings.seed, spawn_key=(i, j))
-        melt = _melt(force_field, settings, composition, temperature, is_test, np.random.default_rng(seed))
-        on_melt(melt)
+    for planned in planned_melts(settings):
+        melt = known.get(planned.place)
+        if melt is None:
+            melt = _melt(force_field, settings, planned)
+            on_melt(melt)
         melts.append(melt)
     return melts
 
 
-def _melt(
-    force_field: LammpsPotential | ForceEngine,
-    settings: MeltSamplingSettings,
-    composition: str,
-    temperature_k: float,
-    is_test: bool,
-    rng: np.random.Generator,
-) -> Melt:
+def _melt(force_field: LammpsPotential | ForceEngine, settings: MeltSamplingSettings, planned: PlannedMelt) -> Melt:
+    rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=planned.place))
+    composition, temperature_k = planned.composition, planned.temperature_k
+
     def run(atoms: Atoms, n_steps: int, **more: object) -> Trajectory:
         base = {"ensemble": "npt", "pressure_gpa": settings.pressure_gpa, "timestep_fs": settings.timestep_fs}
         base |= {"n_steps": n_steps, "stride": n_steps, "block_steps": n_steps, "with_velocities": True}
@@ -188,9 +207,7 @@ def _melt(
     moves = np.diff(visited.positions[kept.start :], axis=0)
     energies = visited.energies_ev[kept.start :]
     return Melt(
-        composition=composition,
-        temperature_k=temperature_k,
-        is_test=is_test,
+        **vars(planned),
         frames=frames,
         displacement_ang=float(np.sqrt((moves**2).sum(axis=2).mean())) if len(frames) > 1 else math.nan,
         energy_correlation=_correlation(energies),

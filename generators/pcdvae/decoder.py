@@ -5,6 +5,10 @@ message m_ca from atom c to atom a learns from messages m_ba into the same atom,
 b, in a bilinear layer that is summed over b first. Forces are read out along the edges, so that they turn with the
 structure. As in CDVAE (Xie et al., ICLR 2022), atoms start from their element and the latent vector; as in P-CDVAE
 (Naghdi, Kaszuba et al., 2024, Sec. 3.1), each pair of a phase and an element has an embedding of its own.
+
+Beyond the published decoder, this one may be told how noisy its input is: Fourier features of the logarithms of both
+noise levels join the latent vector, and scale the scores. Otherwise it has to see from the structure whether 0.1 Å are
+to be magnified a hundredfold or not at all.
 """
 
 from __future__ import annotations
@@ -34,9 +38,11 @@ class GemNetDT(nn.Module):
         s, n = settings, settings.n_channels
         self.n_elements, self.n_degrees, self.n_circular = n_elements, s.n_degrees, s.n_circular_channels
         self.basis = GaussianBasis(s.n_radial, s.cutoff_ang)
+        self.levels = _LevelFeatures() if s.sees_noise else None
+        n_features = 0 if self.levels is None else self.levels.n_features
         self.atoms = nn.Embedding(n_phases * n_elements, n)
         nn.init.uniform_(self.atoms.weight, -(3.0**0.5), 3.0**0.5)
-        self.latent = nn.Linear(n + n_latent, n)
+        self.latent = nn.Linear(n + n_latent + n_features, n)
         self.edges = Dense(2 * n + s.n_radial, n, is_active=True)
         # brought down once for all blocks
         self.for_triplets = Dense(s.n_radial, s.n_radial_channels)
@@ -46,10 +52,14 @@ class GemNetDT(nn.Module):
         self.interactions = nn.ModuleList(_Interaction(s) for _ in range(s.n_blocks))
         self.outputs = nn.ModuleList(_ForceOutput(s) for _ in range(s.n_blocks + 1))
         self.score_scale = Scale()
+        if self.levels is not None:
+            self.gain = nn.Linear(n_features, 1)
+            nn.init.zeros_(self.gain.weight)
+            nn.init.zeros_(self.gain.bias)
         self.elements = nn.Linear(n, n_elements)
 
     def forward(
-        self, latent: Tensor, phases: Tensor, types: Tensor, edges: Edges, structure_of_atom: Tensor
+        self, latent: Tensor, phases: Tensor, types: Tensor, edges: Edges, structure_of_atom: Tensor, levels: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Scores and elements of noisy structures.
 
@@ -59,6 +69,8 @@ class GemNetDT(nn.Module):
             types: int64 ``[n_atoms]``, the noisy elements.
             edges: of the noisy structures, within the decoder's cutoff.
             structure_of_atom: int64 ``[n_atoms]``.
+            levels: standard deviation of the displacements, Å, and of the elements' noise, ``[n_structures, 2]``; not
+                looked at unless the settings say so.
 
         Returns:
             Scores times the standard deviation of the noise, ``[n_atoms, 3]``, without a unit; and logits of the
@@ -70,14 +82,33 @@ class GemNetDT(nn.Module):
         circles = self.for_circles(radial).unflatten(1, (self.n_circular, self.n_degrees))
         for_outputs = self.for_outputs(radial)
         h = self.atoms(phases[structure_of_atom] * self.n_elements + types)
-        h = self.latent(torch.cat([h, latent[structure_of_atom]], -1))
+        features = None if self.levels is None else self.levels(levels)
+        given = latent if features is None else torch.cat([latent, features], -1)
+        h = self.latent(torch.cat([h, given[structure_of_atom]], -1))
         messages = self.edges(torch.cat([edges.at_sources(h), edges.at_targets(h), radial], -1))
         forces = self.outputs[0](messages, for_outputs)
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
             h, messages = interaction(h, messages, for_triplets, circles, for_atoms, directions, edges)
             forces = forces + output(messages, for_outputs)
         scores = edges.sums(forces * edges.directions)
-        return self.score_scale(scores, torch.ones_like(scores)), self.elements(h)
+        scores = self.score_scale(scores, torch.ones_like(scores))
+        if features is not None:
+            scores = scores * (1.0 + self.gain(features))[structure_of_atom]
+        return scores, self.elements(h)
+
+
+class _LevelFeatures(nn.Module):
+    """Sines and cosines of the logarithms of noise levels ``[n, 2]`` -> ``[n, n_features]``."""
+
+    def __init__(self, n_frequencies: int = 4) -> None:
+        super().__init__()
+        self.n_features = 4 * n_frequencies
+        self.frequencies: Tensor
+        self.register_buffer("frequencies", 0.25 * 2.0 ** torch.arange(n_frequencies))
+
+    def forward(self, levels: Tensor) -> Tensor:
+        angles = (levels.log().unsqueeze(-1) * self.frequencies).flatten(1)
+        return torch.cat([angles.sin(), angles.cos()], -1)
 
 
 class _Interaction(nn.Module):

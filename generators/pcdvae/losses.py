@@ -56,7 +56,8 @@ def losses(model: Pcdvae, batch: CrystalBatch, noise: Noise) -> Losses:
     composition = softmax(heads.composition.detach(), -1)
     types = noisy_types(batch.types, composition, noise, batch.structure_of_atom)
     cells = [c.cell for c in batch.crystals]
-    scores, logits = model.decode(latent, heads.phases, types, batch.structure_of_atom, noise.positions, cells)
+    atoms = batch.structure_of_atom
+    scores, logits = model.decode(latent, heads.phases, types, atoms, noise.positions, cells, noise.levels)
     of_atoms = {
         "coordinates": 0.5 * (scores - noise.scores).square().sum(-1),
         "types": cross_entropy(logits, batch.types, reduction="none") / noise.type_sigmas[batch.structure_of_atom],

@@ -153,6 +153,7 @@ class Pcdvae(nn.Module):
         structure_of_atom: Tensor,
         positions: Sequence[np.ndarray],
         cells: Sequence[np.ndarray],
+        levels: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """What the decoder says about noisy structures.
 
@@ -163,6 +164,7 @@ class Pcdvae(nn.Module):
             structure_of_atom: int64 ``[n_atoms]``.
             positions: noisy, of each structure ``[n_atoms, 3]``, Å.
             cells: of each structure ``[3, 3]``, Å.
+            levels: standard deviation of the displacements, Å, and of the elements' noise, ``[n_structures, 2]``.
 
         Returns:
             Scores times the standard deviation of the noise, ``[n_atoms, 3]``, and logits of the elements,
@@ -175,5 +177,5 @@ class Pcdvae(nn.Module):
             dtype=latent.dtype,
             device=str(latent.device),
         )
-        scores, logits = self.decoder(latent, phases, types, edges, structure_of_atom)
+        scores, logits = self.decoder(latent, phases, types, edges, structure_of_atom, levels)
         return scores, logits

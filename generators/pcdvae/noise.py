@@ -33,23 +33,29 @@ class Noise:
     Attributes:
         positions: of each structure ``[n_atoms, 3]``, Å, displaced; not folded back.
         scores: of the wrapped normal distribution times its standard deviation, ``[n_atoms, 3]``, without a unit.
-        type_sigmas: ``[n_structures]``.
+        levels: standard deviation of the displacements, Å, and weight of the composition, ``[n_structures, 2]``.
         type_draws: uniform between 0 and 1, ``[n_atoms]``; decide the noisy elements.
         latent: standard normal, ``[n_structures, n_latent]``.
     """
 
     positions: tuple[np.ndarray, ...]
     scores: Tensor
-    type_sigmas: Tensor
+    levels: Tensor
     type_draws: Tensor
     latent: Tensor
+
+    @property
+    def type_sigmas(self) -> Tensor:
+        """Weight of the composition, ``[n_structures]``."""
+        return self.levels[:, 1]
 
 
 def draw_noise(batch: CrystalBatch, settings: NoiseSettings, n_latent: int, rng: np.random.Generator) -> Noise:
     """Draw a level for each structure, another one for its elements, and noise of these levels."""
-    positions, scores = [], []
+    positions, scores, sigmas = [], [], []
     for crystal in batch.crystals:
         sigma = float(rng.choice(sigmas_ang(crystal, settings)))
+        sigmas.append(sigma)
         displacements = sigma * rng.standard_normal(crystal.positions.shape)
         positions.append(crystal.positions + displacements)
         scores.append(sigma * crystal.torus.score(displacements, sigma))
@@ -58,7 +64,7 @@ def draw_noise(batch: CrystalBatch, settings: NoiseSettings, n_latent: int, rng:
     return Noise(
         positions=tuple(positions),
         scores=torch.from_numpy(np.concatenate(scores)).to(like),
-        type_sigmas=torch.from_numpy(rng.choice(type_sigmas(settings), n)).to(like),
+        levels=torch.from_numpy(np.stack([sigmas, rng.choice(type_sigmas(settings), n)], 1)).to(like),
         type_draws=torch.from_numpy(rng.random(len(batch.types))).to(like),
         latent=torch.from_numpy(rng.standard_normal((n, n_latent))).to(like),
     )

@@ -63,6 +63,8 @@ class DecoderSettings(Settings):
     """Residual layers of messages after atoms are mixed in."""
     n_atom_layers: int = Field(default=1, ge=0)
     """Residual layers of atoms and of outputs."""
+    sees_noise: bool = True
+    """Whether it is told both noise levels; the published one is not."""
 
 
 class NoiseSettings(Settings):
@@ -141,7 +143,7 @@ class PcdvaeSettings(Settings):
             decoder=DecoderSettings(
                 cutoff_ang=7.0, n_channels=128, n_blocks=3, n_degrees=7, n_radial=128, n_triplet_channels=64,
                 n_radial_channels=16, n_circular_channels=16, n_bilinear_channels=64, n_before_skip=1, n_after_skip=2,
-                n_after_concatenation=1, n_atom_layers=3,
+                n_after_concatenation=1, n_atom_layers=3, sees_noise=False,
             ),
             noise=NoiseSettings(sigma_max_ang=10.0),
         )  # fmt: skip

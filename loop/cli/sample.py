@@ -10,7 +10,14 @@ from ase import Atoms
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ...generators.melt_sampling import Melt, MeltSamplingSettings, composition_distance, sample_melts
+from ...generators.melt_folder import MeltFolder
+from ...generators.melt_sampling import (
+    Melt,
+    MeltSamplingSettings,
+    composition_distance,
+    planned_melts,
+    sample_melts,
+)
 from ...structures.files import write_structures
 from ...surrogates.potentials.native import force_field_of
 from ..config import load_settings
@@ -37,6 +44,8 @@ def sample(
     table shows whether they are what they should be: how far atoms move from one frame to the next, and how
     the energies of consecutive frames correlate. For labels by another oracle, run `alloysmith label` on OUT.
 
+    Melts that are done wait in the folder OUT.melts until all are: the same command goes on after Ctrl-C or a kill.
+
     Example: alloysmith sample zjw04 sampling/alcuni_melt -o melts.extxyz.gz --test-output melts_test.extxyz.gz
     """
     settings: MeltSamplingSettings = load_settings(find_config(config), MeltSamplingSettings, overrides or ())
@@ -46,24 +55,30 @@ def sample(
         if path is not None:
             check_target(path, ("extxyz",))
     found = find_potential(potential, settings.elements())
-    n_melts = (len(settings.compositions) + len(settings.test_compositions)) * len(settings.temperatures_k)
+    folder = MeltFolder(target.with_name(f"{target.name}.melts"), settings, found.fingerprint)
+    known = folder.read()
+    n_melts = len(planned_melts(settings))
+    if known:
+        notes().print(f"{len(known)} of {n_melts} melts are in {folder.path}", markup=False)
     columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[last]}"))
     with (
         force_field_of(found.potential) as force_field,
         Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=notes(), transient=True) as progress,
     ):
-        bar = progress.add_task("sample", total=n_melts, last="")
+        bar = progress.add_task("sample", total=n_melts, completed=len(known), last="")
 
-        def show(melt: Melt) -> None:
+        def keep(melt: Melt) -> None:
+            folder.put(melt)
             progress.update(bar, advance=1, last=f"{melt.composition} {melt.temperature_k:g} K")
 
-        melts = sample_melts(force_field, settings, show)
+        melts = sample_melts(force_field, settings, keep, known)
     output().print(_table(melts, settings))
     for path, is_test in ((target, False), (test_target, True)):
         frames: list[Atoms] = [atoms for melt in melts if melt.is_test is is_test for atoms in melt.frames]
         if path is not None and frames:
             write_structures(path, frames)
             output().print(f"wrote {path}: {len(frames)} frames", markup=False)
+    folder.remove()
 
 
 def _table(melts: list[Melt], settings: MeltSamplingSettings) -> Table:

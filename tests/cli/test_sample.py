@@ -32,8 +32,11 @@ def test_samples_can_be_learnt_from(alloysmith: CommandLine, tmp_path: Path) -> 
     refused = alloysmith("sample", "zjw04", config, "-o", target)
     assert refused.code == 2
     assert "--test-output" in refused.err
+    broken = alloysmith("sample", "zjw04", config, "-o", target, "--test-output", test, "--set", "timestep_fs=20")
+    assert broken.code == 1
     ended = alloysmith("sample", "zjw04", config, "-o", target, "--test-output", test)
     assert ended.code == 0, ended.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["melts.extxyz.gz", "melts.yaml", "test.extxyz"]
     assert "Al, 25 at.% away" in ended.out
     assert f"wrote {target}: 4 frames" in ended.out
     data = load_frames(DataSettings(files=(str(target),), test_files=(str(test),)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from alloysmith.generators.melt_sampling import MeltSamplingSettings, composition_distance, sample_melts
+from alloysmith.generators.melt_folder import MeltFolder
+from alloysmith.generators.melt_sampling import Melt, MeltSamplingSettings, composition_distance, sample_melts
 from alloysmith.oracles.base import OracleError
 from alloysmith.oracles.lammps_engine import LammpsEngine
 from alloysmith.oracles.potentials import LammpsPotential, WheelPotentialSettings
@@ -59,6 +61,42 @@ def test_a_melt_depends_on_its_place_and_seed_alone(cu_ni: LammpsPotential) -> N
     assert list(first[0].frames) == list(again[0].frames)
     other = sample_melts(cu_ni, MeltSamplingSettings.model_validate({**SMALL, "compositions": ["CuNi"], "seed": 1}))
     assert list(first[0].frames) != list(other[0].frames)
+
+
+def test_a_sampling_that_was_killed_goes_on_and_ends_as_one_that_was_not(
+    cu_ni: LammpsPotential, tmp_path: Path
+) -> None:
+    settings = MeltSamplingSettings.model_validate({**SMALL, "test_compositions": ["CuNi"], "n_frames": 2})
+    folder = MeltFolder(tmp_path / "melts", settings, cu_ni.fingerprint)
+    assert folder.read() == {}
+
+    def keep_two(melt: Melt) -> None:
+        folder.put(melt)
+        if melt.composition == "Cu70Ni30":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample_melts(cu_ni, settings, keep_two)
+    known = folder.read()
+    assert list(known) == [(0, 0), (1, 0)]
+    made: list[str] = []
+    melts = sample_melts(cu_ni, settings, lambda melt: made.append(melt.composition), known)
+    assert made == ["CuNi"]
+    for melt, whole in zip(melts, sample_melts(cu_ni, settings), strict=True):
+        assert (melt.place, melt.composition, melt.is_test) == (whole.place, whole.composition, whole.is_test)
+        assert melt.displacement_ang == whole.displacement_ang
+        assert melt.volume_ang3 == whole.volume_ang3
+        for atoms, other in zip(melt.frames, whole.frames, strict=True):
+            np.testing.assert_array_equal(atoms.positions, other.positions)
+            np.testing.assert_array_equal(atoms.cell.array, other.cell.array)
+            np.testing.assert_array_equal(atoms.arrays["forces"], other.arrays["forces"])
+            np.testing.assert_array_equal(atoms.info.pop("stress"), other.info.pop("stress"))
+            assert atoms.info == other.info
+    warmer = settings.model_copy(update={"melting_temperature_k": 3600.0})
+    assert MeltFolder(folder.path, warmer, cu_ni.fingerprint).read() == {}
+    assert MeltFolder(folder.path, settings, "another").read() == {}
+    folder.remove()
+    assert not folder.path.exists()
 
 
 def test_distances_between_compositions_count_the_atoms_to_exchange() -> None:
