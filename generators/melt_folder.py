@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -56,7 +58,7 @@ class MeltFolder:
 
     def _read(self, planned: PlannedMelt) -> Melt:
         frames = read_structures(self._file(planned))
-        facts = {name: float(frames[0].info.pop(name)) for name in _FACTS}
+        facts: Mapping[str, Any] = {name: float(frames[0].info.pop(name)) for name in _FACTS}
         return Melt(**vars(planned), frames=frames, **facts)
 
     def _file(self, planned: PlannedMelt) -> Path:
