@@ -6,20 +6,23 @@ quasi-Newton steps of each image, with a spring model of the crystal as first gu
 instead of the hundreds of damped dynamics. Springs of one stiffness space the images evenly on either side of the
 climbing one, whatever the stiffness; so images are set to that spacing directly, and the stiffness counts in the
 residual force only. An image whose force is small enough is not evaluated again until its neighbours have moved.
+Damped dynamics try again where that fails, a few times in a hundred.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from .band import Band, BandLimits, BandSprings, ImageFunction
+from .band import Band, BandLimits, BandSprings, ImageFunction, not_converged
 from .base import FailureKind, OracleError
+from .damped_band import converge_band_damped
 from .moving_band import MovingBand
 
-_MAX_MOVES_ANG = (0.1, 0.03)
-"""Largest step of an atom; a band that does not converge is tried again in smaller ones."""
+_DAMPED_STEPS = 4
+"""So many times more steps are allowed in damped dynamics."""
 
 
 def converge_band(
@@ -45,29 +48,24 @@ def converge_band(
         OracleError: ``not_converged``; ``no_saddle`` where the energy has no maximum between the ends; or what the
             functions raise.
     """
-    n_calls = 0
-    without_saddle: OracleError | None = None
-    for max_move_ang in _MAX_MOVES_ANG:
-        band = MovingBand(functions, path, guide, springs, limits, max_move_ang)
-        try:
-            for n_steps in range(limits.max_steps + 1):
-                band.choose_climber()
-                if band.is_converged():
-                    return band.result(n_steps, n_calls)
-                if n_steps < limits.max_steps:
-                    band.step()
-        except OracleError as error:
-            if error.kind is not FailureKind.NO_SADDLE:
-                raise
-            without_saddle = error
-        n_calls += band.n_calls
-    if without_saddle is not None:
-        raise without_saddle
-    residuals = band.residuals()
-    raise OracleError(
-        FailureKind.NOT_CONVERGED,
-        f"after {limits.max_steps} steps the largest force on the band is {residuals.max():.3g} eV/Å and that on the "
-        f"climbing image {residuals[band.climbing]:.3g} (allowed {limits.path_force_ev_ang:g} and "
-        f"{limits.force_ev_ang:g}); raise max_steps or max_force_ev_ang",
-        {"max_force_ev_ang": float(residuals.max()), "n_calls": n_calls},
-    )
+    try:
+        return _by_quasi_newton(functions, path, guide, springs, limits)
+    except OracleError as error:
+        if error.kind not in (FailureKind.NOT_CONVERGED, FailureKind.NO_SADDLE):
+            raise
+        n_calls = error.details.get("n_calls", 0)
+    found = converge_band_damped(functions, path, replace(limits, max_steps=_DAMPED_STEPS * limits.max_steps))
+    return replace(found, n_calls=found.n_calls + n_calls)
+
+
+def _by_quasi_newton(
+    functions: Sequence[ImageFunction], path: np.ndarray, guide: np.ndarray, springs: BandSprings, limits: BandLimits
+) -> Band:
+    band = MovingBand(functions, path, guide, springs, limits)
+    for n_steps in range(limits.max_steps + 1):
+        band.choose_climber()
+        if band.is_converged():
+            return band.result(n_steps)
+        if n_steps < limits.max_steps:
+            band.step()
+    raise not_converged(band.residuals(), band.climbing, limits.max_steps, band.n_calls, limits)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .band import Band, BandLimits, BandSprings, ImageFunction
-from .base import FailureKind, OracleError
+from .band import Band, BandLimits, BandSprings, ImageFunction, evaluate_image, improved_tangents, no_saddle
 
+_MAX_MOVE_ANG = 0.1
+"""Largest step of an atom."""
 _GUIDE_ABOVE_EV_ANG = 0.5
 """Until forces are below this, images relax across the guide; tangents of a band so far from the path are wild."""
 _SETTLE_BELOW_EV_ANG = 0.05
@@ -73,7 +74,6 @@ class MovingBand:
         guide: ``[n_atoms, 3]``, across which images relax until one of them climbs along it.
         springs: first guesses of Hessians.
         limits: when it is converged.
-        max_move_ang: largest step of an atom.
     """
 
     def __init__(
@@ -83,7 +83,6 @@ class MovingBand:
         guide: np.ndarray,
         springs: BandSprings,
         limits: BandLimits,
-        max_move_ang: float,
     ) -> None:
         n_images = len(path)
         self._functions = functions
@@ -100,7 +99,7 @@ class MovingBand:
         self._guide = guide / np.linalg.norm(guide)
         self._is_guided = True
         self._n_settling = 0
-        self._max_move_ang = max_move_ang
+        self._max_move_ang = _MAX_MOVE_ANG
         self._ridge = _RidgeSearch(_MIN_CURVATURE_EV_ANG2)
         self.climbing = 1 + int(np.argmax(self._energies[1:-1]))
         self._tangents = np.tile(self._guide, (n_images, 1))
@@ -118,7 +117,7 @@ class MovingBand:
             self._climb(1 + int(np.argmax(self._energies[1:-1])))
         if self.residuals()[self.climbing] <= self._limits.force_ev_ang:
             if int(np.argmax(self._energies)) in (0, len(self._energies) - 1):
-                raise self._no_saddle()
+                raise no_saddle(self._energies, self.climbing)
             highest = 1 + int(np.argmax(self._energies[1:-1]))
             if self._energies[highest] > self._energies[self.climbing] + _RIDGE_EV:
                 self._climb(highest)
@@ -229,7 +228,7 @@ class MovingBand:
         curvature = 2.0 * (drops[0] / lengths[0] + drops[1] / lengths[1]) / sum(lengths)
         self._ridge = _RidgeSearch(max(curvature, _MIN_CURVATURE_EV_ANG2))
 
-    def result(self, n_steps: int, n_calls_before: int) -> Band:
+    def result(self, n_steps: int) -> Band:
         """The band as it is now."""
         n_images = len(self._x)
         return Band(
@@ -238,17 +237,11 @@ class MovingBand:
             self.climbing,
             float(self.residuals()[self.climbing]),
             n_steps,
-            n_calls_before + self.n_calls,
+            self.n_calls,
         )
 
     def _evaluate(self, k: int) -> None:
-        energy, forces = self._functions[k](self._x[k].reshape(-1, 3))
-        if not (np.isfinite(energy) and np.isfinite(forces).all()):
-            raise OracleError(
-                FailureKind.CORRUPT_OUTPUT, f"image {k} has an energy of {energy} eV, or forces that are not finite"
-            )
-        self._energies[k] = energy
-        self._forces[k] = (forces - forces.mean(axis=0)).ravel()
+        self._energies[k], self._forces[k] = evaluate_image(self._functions[k], k, self._x[k])
         self.n_calls += 1
 
     def _uneven(self) -> np.ndarray:
@@ -259,30 +252,6 @@ class MovingBand:
         return np.interp(np.arange(len(self._x)), fixed, along[fixed]) - along
 
     def _improved_tangents(self) -> np.ndarray:
-        tangents = np.zeros_like(self._x)
-        energies = self._energies
-        for k in range(1, len(self._x) - 1):
-            if k == self.climbing:
-                tangents[k] = self._guide
-                continue
-            ahead, behind = self._x[k + 1] - self._x[k], self._x[k] - self._x[k - 1]
-            up, down = energies[k + 1] - energies[k], energies[k] - energies[k - 1]
-            if up > 0.0 and down > 0.0:
-                tangent = ahead
-            elif up <= 0.0 and down <= 0.0:
-                tangent = behind
-            else:
-                large, small = max(abs(up), abs(down)), min(abs(up), abs(down))
-                weights = (large, small) if energies[k + 1] > energies[k - 1] else (small, large)
-                tangent = weights[0] * ahead + weights[1] * behind
-            tangents[k] = tangent / np.linalg.norm(tangent)
+        tangents = improved_tangents(self._x, self._energies)
+        tangents[self.climbing] = self._guide
         return tangents
-
-    def _no_saddle(self) -> OracleError:
-        start, end, top = self._energies[0], self._energies[-1], self._energies[self.climbing]
-        return OracleError(
-            FailureKind.NO_SADDLE,
-            f"the energy has no maximum between the ends: the climbing image is {top - start:.4g} eV above the first "
-            f"and {top - end:.4g} eV above the last state, so one of them is no stable state of this hop",
-            {"barrier_forward_ev": float(top - start), "barrier_backward_ev": float(top - end)},
-        )

@@ -12,6 +12,7 @@ from alloysmith.oracles.base import FailureKind, OracleError, Request
 from alloysmith.oracles.crystal_relaxation import RelaxationLimits
 from alloysmith.oracles.elastic_band import converge_band
 from alloysmith.oracles.force_engine import Evaluation
+from alloysmith.oracles.moving_band import MovingBand
 from alloysmith.oracles.potentials import Zjw04PotentialSettings
 from alloysmith.oracles.preconditioner import WithoutSites, spring_model
 from alloysmith.oracles.vacancy_hop import HopEnds, HopStart, barriers, check_path, relax_end, relax_start
@@ -96,6 +97,24 @@ def test_hops_into_one_vacancy_share_its_relaxation(oracle: VacancyMigration) ->
     oracle.forget()
     alone = oracle.evaluate(request(atoms, 2, 1))
     assert alone.values["barrier_forward_ev"] == second.values["barrier_forward_ev"]  # to the last bit
+
+
+def test_a_band_that_quasi_newton_steps_lose_is_found_by_damped_dynamics(
+    oracle: VacancyMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(alloy(11, 4))
+    found = oracle.evaluate(asked)
+
+    def lose(self: MovingBand) -> None:
+        self._x[2] += np.random.default_rng(0).normal(scale=1.0, size=self._x[2].shape)
+        self._evaluate(2)
+
+    monkeypatch.setattr(MovingBand, "step", lose)
+    again = oracle.evaluate(asked)
+    assert again.details["n_band_calls"] > 5 * found.details["n_band_steps"]
+    for name in ("barrier_forward_ev", "barrier_backward_ev"):
+        assert again.values[name] == pytest.approx(found.values[name], abs=2e-5)
+    np.testing.assert_allclose(again.values["saddle_position_ang"], found.values["saddle_position_ang"], atol=2e-3)
 
 
 @pytest.mark.slow
