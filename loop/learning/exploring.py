@@ -62,12 +62,10 @@ def _explore(site: Site, index: int, committee: Committee) -> None:
     runs = planned_runs(config.system.space(), settings, round_index=index - 1, seed=seed)
     state = committee.state()
     jobs = {str(run.index): ExplorationRun(run, state, teacher) for run in runs if not folder.run(run.index).is_whole()}
-    failures: list[Failure] = []
 
     def keep(name: str, result: object) -> None:
         files = folder.run(int(name))
         if isinstance(result, Failure):
-            failures.append(result)
             _put(files, [], 0, [], [f"run {name}: {result.kind}: {result.message}"])
         elif isinstance(result, EndedRun):
             for visit in result.visits:
@@ -80,15 +78,16 @@ def _explore(site: Site, index: int, committee: Committee) -> None:
 
     site.do(index, "exploring", jobs, "runs", on_end=keep, share_done=share_done, must_stop=site.limits.must_stop)
     site.limits.check()
-    if len(failures) == len(runs):
+    parts = [_read_facts(folder.run(run.index)) for run in runs]
+    failures = [text for part in parts for text in part[2]]
+    if len(failures) == len(runs):  # in this session or before a kill
         for run in runs:
             folder.run(run.index).remove()
-        raise LearningError(f"round {index}: no run of exploration can be done; the first: {failures[0].message}")
-    parts = [_read_facts(folder.run(run.index)) for run in runs]
+        raise LearningError(f"round {index}: no run of exploration can be done; {failures[0]}")
     visited = [atoms for run in runs for atoms in _read_visits(folder.run(run.index))]
     n_steps = sum(part[0] for part in parts)
     explosions = [text for part in parts for text in part[1]]
-    _put(folder.explored, visited, n_steps, explosions, [text for part in parts for text in part[2]])
+    _put(folder.explored, visited, n_steps, explosions, failures)
     for run in runs:
         folder.run(run.index).remove()
 

@@ -343,6 +343,24 @@ def test_members_and_runs_that_had_ended_before_a_kill_are_not_done_again(
     assert sorted(path.name for path in folder.path.glob("[mr]*-*")) == []
 
 
+def test_runs_that_failed_before_a_kill_count_where_none_can_be_done(
+    ended: tuple[Path, LearningEnd], tmp_path: Path
+) -> None:
+    whole, _ = ended
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    folder = RoundFolder(copy, 1)
+    for path in (folder.record, folder.labelled, folder.chosen, folder.explored.structures, folder.explored.facts):
+        path.unlink()
+    shutil.rmtree(RoundFolder(copy, 2).path)
+    run = folder.run(0)
+    run.facts.write_bytes(b'{"n_steps": 0, "explosions": [], "failures": ["run 0: timed_out: it hung"]}')
+    run.structures.write_bytes(b"")
+    with pytest.raises(LearningError, match="round 1: no run of exploration can be done; run 0: timed_out: it hung"):
+        learn(_tiny(), copy)
+    assert not run.is_whole()  # the same command tries again
+
+
 def _figures(end: LearningEnd) -> list[RoundRecord]:
     return [replace(record, seconds={}) for record in end.records]
 
