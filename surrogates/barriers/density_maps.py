@@ -116,18 +116,19 @@ def environments(hops: Hops, phase: Phase, settings: DensityMapSettings, element
                 f"row {hops.rows[members[0]]}: a {crystal.phase} crystal of {atoms.get_chemical_formula()}; the model "
                 f"knows {phase} of {', '.join(elements)}"
             )
-        vacancy, neighbour = hops.vacancy[members], hops.neighbour[members]
-        direction = hop_directions(crystal, lattice, vacancy, neighbour)
+        vacancy, origin = hops.ends(members)
+        direction = hop_directions(crystal, lattice, vacancy, origin)
         if (direction < 0).any():
             raise SurrogateError(f"row {hops.rows[members[direction < 0][0]]}: not a hop of a nearest neighbour")
         reached = crystal.atoms_at(crystal.sites[vacancy][:, None] + sphere)
         found = np.where(reached == vacancy[:, None], np.int8(-1), kinds[reached])
+        found = np.where(reached == origin[:, None], kinds[hops.neighbour[members]][:, None], found)
         places = np.broadcast_to(sphere @ crystal.axes / 2.0, (len(members), *sphere.shape))
         hop = lattice.directions[direction] @ crystal.axes / 2.0
         if not settings.ideal_sites:
             offsets = _offsets(atoms.positions, crystal)
             places = places + offsets[reached] - offsets[vacancy][:, None]
-            hop = hop + offsets[neighbour] - offsets[vacancy]
+            hop = hop + offsets[origin] - offsets[vacancy]
         vectors[members] = places @ np.swapaxes(_frames(hop, frames[direction] @ crystal.axes), 1, 2)
         species[members] = found
     return Environments(vectors, species)

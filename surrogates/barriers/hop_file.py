@@ -110,7 +110,7 @@ def join(parts: Sequence[Hops]) -> Hops:
     offsets = np.cumsum([0, *(len(part.crystals) for part in parts)])
     columns = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("vacancy", "neighbour", "barriers_ev", "groups", "rows")
+        for name in ("vacancy", "neighbour", "barriers_ev", "groups", "rows", "is_return")
     }
     crystal = np.concatenate([part.crystal + offset for part, offset in zip(parts, offsets, strict=False)])
     lattices = {

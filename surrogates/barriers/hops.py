@@ -32,6 +32,8 @@ class Hops:
         barriers_ev: ``[n_hops]``, eV; NaN where unknown.
         groups: ``[n_hops]``, names of the alloys, for a split by composition.
         rows: int64 ``[n_hops]``, row of each hop in its file, from 1, without the header.
+        is_return: bool ``[n_hops]``, whether the hop goes the other way: the neighbour has hopped into the vacancy, and
+            returns to its own site. None does where it is left out.
     """
 
     crystals: tuple[Atoms, ...]
@@ -43,6 +45,11 @@ class Hops:
     rows: np.ndarray
     lattices: dict[int, CrystalLattice] = field(default_factory=dict, repr=False)
     """What :meth:`lattice` found so far; parts of the hops share it."""
+    is_return: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    def __post_init__(self) -> None:
+        if len(self.is_return) == 0:
+            object.__setattr__(self, "is_return", np.zeros(len(self.crystal), dtype=bool))
 
     def __len__(self) -> int:
         return len(self.crystal)
@@ -59,14 +66,20 @@ class Hops:
 
     def take(self, index: np.ndarray) -> Hops:
         """The hops of ``index``, numbers or a mask."""
-        parts = ("crystal", "vacancy", "neighbour", "barriers_ev", "groups", "rows")
+        parts = ("crystal", "vacancy", "neighbour", "barriers_ev", "groups", "rows", "is_return")
         return replace(self, **{name: getattr(self, name)[index] for name in parts})
+
+    def returning(self) -> Hops:
+        """The same hops the other way; their barriers are not known."""
+        return replace(self, is_return=~self.is_return, barriers_ev=np.full(len(self), np.nan))
 
     def digest(self) -> str:
         """Hash of the hops and of the crystals that they are in; barriers are not part of it."""
         found = blake2b(digest_size=16)
         for column in (self.crystal, self.vacancy, self.neighbour):
             found.update(np.ascontiguousarray(column, dtype=np.int64).tobytes())
+        if self.is_return.any():
+            found.update(self.is_return.tobytes())
         for k in np.unique(self.crystal).tolist():
             atoms = self.crystals[k]
             for array in (atoms.numbers, atoms.positions, atoms.cell.array):
@@ -86,6 +99,11 @@ class Hops:
         for k, members in self.by_crystal():
             numbers[members] = self.crystals[k].numbers[self.neighbour[members]]
         return numbers
+
+    def ends(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sites of the vacancy and of the atom that moves before each of some hops, int64 ``[n_members]`` each."""
+        vacancy, neighbour, is_return = (a[members] for a in (self.vacancy, self.neighbour, self.is_return))
+        return np.where(is_return, neighbour, vacancy), np.where(is_return, vacancy, neighbour)
 
     def by_crystal(self) -> list[tuple[int, np.ndarray]]:
         """Each crystal that has hops, and the numbers of these."""
@@ -119,26 +137,41 @@ def all_hops(crystals: Sequence[Atoms]) -> Hops:
     Raises:
         StructureError: a structure is no FCC or BCC crystal.
     """
-    parts = []
-    lattices = {k: CrystalLattice.of(atoms) for k, atoms in enumerate(crystals)}
-    for k, lattice in lattices.items():
-        steps = HopLattice(lattice.phase, 1).directions
-        neighbours = lattice.atoms_at(lattice.sites[:, None] + steps)
-        n_atoms, n_neighbours = neighbours.shape
-        vacancies = np.repeat(np.arange(n_atoms), n_neighbours)
-        parts.append((np.full(len(vacancies), k), vacancies, neighbours.ravel()))
-    crystal, vacancy, neighbour = (np.concatenate(part) for part in zip(*parts, strict=True))
-    n_hops = len(crystal)
-    groups = np.array([atoms.get_chemical_formula() for atoms in crystals])[crystal]
+    parts = [site_hops(atoms, CrystalLattice.of(atoms)) for atoms in crystals]
+    n_hops = [len(part) for part in parts]
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("vacancy", "neighbour", "barriers_ev", "groups")
+    }
     return Hops(
         tuple(crystals),
-        crystal,
-        vacancy,
-        neighbour,
+        np.repeat(np.arange(len(parts)), n_hops),
+        **columns,
+        rows=np.arange(1, sum(n_hops) + 1),
+        lattices={k: part.lattice(0) for k, part in enumerate(parts)},
+    )
+
+
+def site_hops(atoms: Atoms, lattice: CrystalLattice, sites: np.ndarray | None = None) -> Hops:
+    """Every hop into some sites of one crystal, all of them by default, a site after the other.
+
+    Args:
+        lattice: the crystal's.
+        sites: int64 ``[n_sites]``, numbers of atoms.
+    """
+    chosen = np.arange(len(atoms)) if sites is None else np.asarray(sites)
+    steps = HopLattice(lattice.phase, 1).directions
+    neighbours = lattice.atoms_at(lattice.sites[chosen][:, None] + steps)
+    n_hops = neighbours.size
+    return Hops(
+        (atoms,),
+        np.zeros(n_hops, dtype=np.int64),
+        np.repeat(chosen, len(steps)),
+        neighbours.ravel(),
         np.full(n_hops, np.nan),
-        groups,
+        np.full(n_hops, atoms.get_chemical_formula()),
         np.arange(1, n_hops + 1),
-        lattices,
+        {0: lattice},
     )
 
 
@@ -183,18 +216,19 @@ def occupations(hops: Hops, lattice: HopLattice, elements: Sequence[str]) -> Occ
                 f"row {hops.rows[members[0]]}: the crystal holds {', '.join(others)}; the model knows "
                 f"{', '.join(elements)}"
             )
-        direction = hop_directions(crystal, lattice, hops.vacancy[members], hops.neighbour[members])
+        vacant, origin = hops.ends(members)
+        direction = hop_directions(crystal, lattice, vacant, origin)
         if (direction < 0).any():
             raise SurrogateError(f"row {hops.rows[members[direction < 0][0]]}: not a hop of a nearest neighbour")
         species = np.where(atoms.numbers == VACANT, -1, species)
+        moves = species[hops.neighbour[members]]
         for part in np.array_split(np.arange(len(members)), 1 + len(members) // 20_000):
-            origin = crystal.sites[hops.vacancy[members[part]]]
-            reached = crystal.atoms_at(origin[:, None] + lattice.images[direction[part]])
+            reached = crystal.atoms_at(crystal.sites[vacant[part]][:, None] + lattice.images[direction[part]])
             found = species[reached]
-            # in small cells the vacancy meets its own images
-            found[reached == hops.vacancy[members[part], None]] = -1
-            sites[members[part]] = found
-        moving[members] = species[hops.neighbour[members]]
+            # in small cells the vacancy and the atom that moves meet their own images
+            found[reached == vacant[part, None]] = -1
+            sites[members[part]] = np.where(reached == origin[part, None], moves[part, None], found)
+        moving[members] = moves
         is_element = species[:, None] == np.arange(len(elements))
         counts = is_element.sum(axis=0) - is_element[hops.vacancy[members]]
         composition[members] = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
