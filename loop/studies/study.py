@@ -132,7 +132,6 @@ class _Session:
         )
         self._asked: dict[str, list[AskedTrial]] = {}  # by task: the trial that is trained, and equal ones
         self._known: dict[str, TrialRecord] = {}  # by settings: what need not be trained again
-        self._pruned: set[str] = set()
         self._n_failures_in_a_row = 0
         self._gives_up = False
 
@@ -200,10 +199,7 @@ class _Session:
         asked = self._asked.get(progress.task_id)
         if metric is None or asked is None or metric not in progress.figures:
             return True
-        if self._study.report(asked[0].number, progress.step, progress.figures[metric]):
-            return True
-        self._pruned.add(progress.task_id)
-        return False
+        return self._study.report(asked[0].number, progress.step, progress.figures[metric])
 
     def _end(self, outcome: Outcome) -> None:
         asked, *others = self._asked.pop(outcome.task_id)
@@ -211,12 +207,11 @@ class _Session:
         if isinstance(result, Failure):
             self._study.fail(asked.number, f"{result.kind}: {result.message}")
             self._count_failure()
-        elif outcome.task_id in self._pruned:
+        elif result.was_stopped:
             self._study.prune(asked.number, result.figures)
             self._n_failures_in_a_row = 0
         else:
             self._finish(asked, result.figures)
-        self._pruned.discard(outcome.task_id)
         self._show(asked.number)
         record = self._study.trials()[asked.number]
         self._remember(record)

@@ -33,7 +33,7 @@ class TrialResult:
 
     Attributes:
         figures: name -> value, finite ones alone.
-        was_stopped: whether it was ended early, by the answer to its progress.
+        was_stopped: whether the answer to its progress ended it early; one that comes with the last of it does not.
     """
 
     figures: Mapping[str, float]
@@ -51,20 +51,21 @@ class FitRunner(Runner):
             OracleError: the speed cannot be measured.
         """
         n_told = 0
-        was_stopped = False
+        goes_on = True
 
         def report(step: int, metrics: Metrics) -> bool:
-            nonlocal n_told, was_stopped
+            nonlocal n_told, goes_on
             n_told += 1
-            if not was_stopped:
-                was_stopped = not tell(n_told, metrics)
-            return not was_stopped
+            goes_on = goes_on and tell(n_told, metrics)
+            return goes_on
 
         if isinstance(request.fit, FitConfig):
             figures = _surrogate_figures(request.fit, report)
+            was_stopped = not goes_on and n_told < request.fit.validation_folds
         else:
             fit = fit_potential(request.fit, report=report)
             figures = potential_figures(fit)
+            was_stopped = fit.training.stop_reason == "stopped"
             if request.md_speed is not None and not was_stopped:
                 figures |= md_speed(fit.potential, request.md_speed)
         return TrialResult({name: value for name, value in figures.items() if math.isfinite(value)}, was_stopped)

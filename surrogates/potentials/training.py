@@ -101,7 +101,8 @@ def train(
         constraints: terms of the loss that look at the model alone.
         settings: the defaults if ``None``.
         seed: of the order of frames and of the model's own random numbers.
-        report: called with (step, metrics) after each validation; ``False`` ends the training.
+        report: called with (step, metrics) after each validation, of the weights that the training goes on with: after
+            a divergence the last good ones; ``False`` ends the training, unless that is at its end.
         checkpoint_path: where the training's state is kept; an existing one is continued.
         workers: hold the frames and compute the sums over them; this process alone if ``None``. The weights depend on
             their number in rounding.
@@ -233,13 +234,11 @@ class _Run:
         else:
             self._accept(step)
         reason: StopReason | None = None
-        has_converged = step.outcome == "converged"
-        if has_converged or state.step >= self.n_steps or state.step % self.validate_every == 0:
+        end = "converged" if step.outcome == "converged" else self.end if state.step >= self.n_steps else None
+        if end is not None or state.step % self.validate_every == 0:
             reason = self._validate(factor, known)
-        if reason is None and has_converged:
-            reason = "converged"
-        if reason is None and state.step >= self.n_steps:
-            reason = self.end
+        if end is not None and reason in (None, "stopped"):  # an answer that comes at the end stops nothing
+            reason = end
         return reason or self._time_limit()
 
     def _parts(self) -> Parts:
@@ -309,16 +308,13 @@ class _Run:
             raise self._unusable_start(score)
         if not score <= self.settings.explosion_factor * state.best_score:
             self._roll_back(f"a score of {score:.4g} at step {state.step}")
-            return None
+            return self._told({**state.history[-1], **self._place(factor)})
         names = [self.judge.frames[k].group for k in self.judge_parts.order]
         row = tally.table(names).overall.metrics("validation_")
         row |= {f"constraint/{name}": loss for name, loss in terms.items()}
-        row |= {"step": float(state.step), "epoch": state.step / len(self.steps), "score": score}
-        row |= {"rate_factor": factor, "n_rollbacks": float(state.n_rollbacks)}
+        row |= {"score": score, **self._place(factor)}
         if state.n_losses:
             row["loss"] = state.loss_sum / state.n_losses
-        state.wall_s, state.cpu_s = self.clock.times()
-        row |= {"wall_s": state.wall_s, "cpu_s": state.cpu_s}
         state.history.append(row)
         if state.n_losses:
             state.loss_sum, state.n_losses, state.n_rollbacks_in_a_row = 0.0, 0, 0
@@ -345,11 +341,20 @@ class _Run:
             state.reference_score = score
         else:
             state.n_waiting += 1
-        if self.report is not None and not self.report(state.step, row):
-            return "stopped"
-        if settings.patience is not None and state.n_waiting >= settings.patience:
+        reason = self._told(row)
+        if reason is None and settings.patience is not None and state.n_waiting >= settings.patience:
             return "no_improvement"
-        return None
+        return reason
+
+    def _place(self, factor: float) -> dict[str, float]:
+        """Where a validation stands in the training."""
+        state = self.state
+        state.wall_s, state.cpu_s = self.clock.times()
+        found = {"step": float(state.step), "epoch": state.step / len(self.steps), "rate_factor": factor}
+        return {**found, "n_rollbacks": float(state.n_rollbacks), "wall_s": state.wall_s, "cpu_s": state.cpu_s}
+
+    def _told(self, row: Metrics) -> StopReason | None:
+        return None if self.report is None or self.report(self.state.step, row) else "stopped"
 
     def _rate_factor(self) -> float:
         factor = self.settings.schedule.factor(self.state.step, self.n_steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import signal
 from pathlib import Path
@@ -12,7 +13,7 @@ import optuna
 import pytest
 import ray
 import yaml
-from alloysmith.agents.optuna_study import TrialRecord
+from alloysmith.agents.optuna_study import OptunaStudy, TrialRecord
 from alloysmith.errors import ConfigError
 from alloysmith.loop.config import load_settings
 from alloysmith.loop.errors import RunDirectoryError
@@ -206,26 +207,56 @@ def test_pruning_ends_trials_early(tmp_path: Path) -> None:
     assert all(trial.figures["n_steps"] < finished[0].figures["n_steps"] for trial in pruned)
 
 
+def test_a_trial_that_diverges_and_goes_on_has_every_step(tmp_path: Path) -> None:
+    space = {"training.optimizer.learning_rate": {"categorical": [0.01, 10.0]}}
+    fit = {**STUDY["fit"], "training": {"max_epochs": 10, "optimizer": {"kind": "adam"}, "patience": None}}
+    path = write_study(tmp_path, fit=fit, space=space, n_trials=2, sampler={"kind": "grid"})
+    end = run_study(load_study_config(path), tmp_path / "study")
+    assert [trial.condition for trial in end.trials] == ["finished"] * 2
+    assert [sorted(trial.steps) for trial in end.trials] == [list(range(1, 12))] * 2
+    _, wild = end.trials
+    values = [wild.steps[k] for k in range(1, 12)]
+    n_returns = sum(before == after for before, after in itertools.pairwise(values))
+    assert n_returns >= 3  # a divergence is judged by the weights that it returned to
+
+
+def test_an_answer_to_the_last_step_prunes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_study_config(write_study(tmp_path, pruner={"kind": "median"}, n_trials=2))
+    told: list[int] = []
+
+    def stop_at_the_last(study: OptunaStudy, number: int, step: int, value: float) -> bool:
+        told.append(step)
+        return step < (4 if number == 0 else 3)
+
+    monkeypatch.setattr(OptunaStudy, "report", stop_at_the_last)
+    end = run_study(config, tmp_path / "study")
+    assert [trial.condition for trial in end.trials] == ["finished", "pruned"]
+    assert told == [1, 2, 3, 4, 1, 2, 3]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["process_pool", pytest.param("ray", marks=pytest.mark.ray)])
 def test_trials_in_other_processes_are_pruned_while_they_run(executor: str, tmp_path: Path) -> None:
-    space = {"training.optimizer.learning_rate": {"float": [1e-5, 10.0], "log": True}}
-    # long enough for news and answers to travel on a busy machine
-    fit = {**STUDY["fit"], "training": {"max_epochs": 40, "optimizer": {"kind": "adam"}, "patience": None}}
+    # good ones first: whichever ends first, those that diverge are compared with two of them
+    space = {"training.optimizer.learning_rate": {"categorical": [1e-3, 1.2e-3, 1.4e-3, 1.6e-3, 10.0, 5.0]}}
+    fit = {**STUDY["fit"], "training": {"max_epochs": 10, "optimizer": {"kind": "adam"}, "patience": None}}
     pruner = {"kind": "median", "n_startup_trials": 2}
     # two trials share what Ray is told is a GPU; PyTorch finds none there and takes the CPU
     execution = {"executor": executor, "n_workers": 2, "ray": {"gpus_per_worker": 0.5}}
-    path = write_study(tmp_path, fit=fit, space=space, n_trials=8, pruner=pruner, execution=execution, seed=3)
+    grid = {"kind": "grid"}
+    path = write_study(tmp_path, fit=fit, space=space, n_trials=6, sampler=grid, pruner=pruner, execution=execution)
     if executor == "ray":
         ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     try:
         end = run_study(load_study_config(path), tmp_path / "study")
     finally:
         ray.shutdown()
-    by_condition = {trial.condition for trial in end.trials}
-    assert by_condition == {"finished", "pruned"}
-    assert all(len(trial.steps) == 41 for trial in end.trials if trial.condition == "finished")
-    assert min(len(trial.steps) for trial in end.trials) < 41  # the answer to a last step may come too late to save any
+    assert [trial.condition for trial in end.trials[:2]] == ["finished"] * 2
+    assert [trial.condition for trial in end.trials[-2:]] == ["pruned"] * 2
+    for trial in end.trials:
+        assert trial.condition in ("finished", "pruned")
+        assert (len(trial.steps) < 11) is (trial.condition == "pruned")
+        assert sorted(trial.steps) == list(range(1, len(trial.steps) + 1))
 
 
 def test_other_tools_of_optuna_read_the_journal(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
@@ -197,9 +198,22 @@ def test_explosion_is_rolled_back() -> None:
     frames = labelled_frames(8)
     adam = AdamSettings(batch_frames=4, learning_rate=3.0)
     settings = TrainingSettings(optimizer=adam, max_epochs=60, explosion_factor=5.0, max_rollbacks=20, patience=None)
-    result = train(start_model(), frames, settings=settings, seed=0)
+    told: list[Metrics] = []
+
+    def report(step: int, metrics: Metrics) -> bool:
+        told.append(metrics)
+        return True
+
+    result = train(start_model(), frames, settings=settings, seed=0, report=report)
     assert result.n_rollbacks >= 3
     assert result.best_metrics["score"] < result.history[0]["score"]
+    assert [row["step"] for row in told] == [float(step) for step in range(0, 2 * 60 + 1, 2)]
+    accepted = [row for row in told if row in result.history]
+    assert accepted == list(result.history)
+    for before, row in itertools.pairwise(told):
+        if row not in accepted:  # a divergence: told again is what it returned to
+            assert row["score"] == before["score"]
+            assert row["n_rollbacks"] > before["n_rollbacks"]
 
 
 def test_nan_from_the_start_names_the_frame() -> None:
@@ -267,6 +281,9 @@ def test_limits_and_the_reports_answer() -> None:
     result = train(start_model(), frames, settings=short("adam", max_epochs=50), seed=0, report=report)
     assert (result.stop_reason, result.n_steps, [step for step, _ in seen]) == ("stopped", 4, [0, 2, 4])
     assert seen[-1][1]["wall_s"] >= seen[0][1]["wall_s"]
+    seen.clear()
+    result = train(start_model(), frames, settings=short("adam", max_epochs=2), seed=0, report=report)
+    assert (result.stop_reason, seen[-1][0]) == ("max_epochs", 4)  # an answer at the end stops nothing
     ended: dict[str, TrainingResult] = {
         limit: train(start_model(), frames, settings=short("adam", max_epochs=50, **{limit: value}), seed=0)
         for limit, value in (("max_steps", 5), ("max_wall_s", 1e-3), ("max_cpu_s", 1e-3))
