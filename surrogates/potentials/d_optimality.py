@@ -22,15 +22,20 @@ _MAX_FEATURES = 512
 _RIDGE = 1e-3
 
 
-def energy_gradients(model: PotentialModel, structures: Sequence[Atoms], seed: int = 0) -> np.ndarray:
+def energy_gradients(
+    model: PotentialModel, structures: Sequence[Atoms], seed: int = 0, *, linear_only: bool = False
+) -> np.ndarray:
     """Derivatives of the energy per atom by the trainable parameters.
 
-    Those of models with many parameters are summed, with random signs, in 512 groups drawn at random, which keeps
+    They hold for the model's parameters as they are: a model that has learnt since has others. Those of models with
+    many parameters are summed, with random signs, in 512 groups drawn at random, which keeps
     scalar products on average (the count sketch of Charikar, Chen and Farach-Colton, Theor. Comput. Sci. 312, 3,
     2004).
 
     Args:
         seed: of groups and signs; rows of different calls go together if it is the same.
+        linear_only: by the parameters that energies are linear in alone, for a model that is solved for by least
+            squares: the others stay as they are.
 
     Returns:
         ``[n_structures, n_features]``, eV over the units of the parameters.
@@ -38,7 +43,12 @@ def energy_gradients(model: PotentialModel, structures: Sequence[Atoms], seed: i
     Raises:
         SurrogateError: an element that the model lacks, or coordinates that are not finite.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    names = set(model.linear_parameters()) if linear_only else None
+    parameters = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if (parameter.requires_grad if names is None else name in names)
+    ]
     n = sum(parameter.numel() for parameter in parameters)
     rng = np.random.default_rng(seed)
     groups = rng.integers(0, _MAX_FEATURES, n) if n > _MAX_FEATURES else np.arange(n)

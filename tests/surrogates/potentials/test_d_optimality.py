@@ -46,6 +46,21 @@ def test_gradients_are_derivatives_of_the_energy_per_atom() -> None:
             column += 1
 
 
+def test_gradients_by_what_energies_are_linear_in_foresee_what_it_adds() -> None:
+    model = DeepPotSettings(cutoff_ang=4.0, switch_ang=3.0, seed=1).build(("Ni",))
+    structures = _shaken(2)
+    rows = energy_gradients(model, structures, linear_only=True)
+    linear = [dict(model.named_parameters())[name] for name in model.linear_parameters()]
+    assert rows.shape == (2, sum(parameter.numel() for parameter in linear))
+    batch = collate([build_graph(atoms, ("Ni",), 4.0) for atoms in structures])
+    with torch.no_grad():
+        before = model.energies(batch).numpy() / 4.0
+        for parameter in linear:
+            parameter += 1.0  # far from a small step
+        after = model.energies(batch).numpy() / 4.0
+    np.testing.assert_allclose(rows.sum(axis=1), after - before, rtol=1e-9)
+
+
 def test_gradients_of_large_models_keep_their_scalar_products_on_average() -> None:
     model = DeepPotSettings(cutoff_ang=4.0, switch_ang=3.0, seed=1).build(("Ni",))
     structures = _shaken(3)
