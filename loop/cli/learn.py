@@ -10,11 +10,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ..learning.config import load_learning_config
-from ..learning.learning import LearningEnd
+from ..learning.learning import PotentialEnd
 from ..learning.learning import learn as run_learning
 from ..learning.rounds import POTENTIAL_NAME, RoundRecord
 from ..learning.search import SettingsSearch
-from ..learning.site import Stage
+from ..rounds.site import Stage
 from .arguments import ConfigArgument, SetOption, find_config
 from .console import notes, output
 
@@ -65,7 +65,7 @@ def learn(
         raise typer.Exit(end.exit_code)
 
 
-def round_table(end: LearningEnd) -> Table:
+def round_table(end: PotentialEnd) -> Table:
     """Rows: rounds; columns: labels, what exploration found, errors."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("round", "labels", "visited", "accurate", "candidate", "failed", "exploded", "err/dev"):

@@ -13,10 +13,11 @@ from ...surrogates.potentials.committee import Committee
 from ...surrogates.potentials.d_optimality import d_optimal, energy_gradients
 from ...surrogates.potentials.environments import farthest_points
 from ...surrogates.potentials.torch_potential import TorchPotential
+from ..rounds.files import put
 from ..seeding import derive_seed
 from .knowledge import Knowledge
 from .labelled import IS_TEST
-from .rounds import RoundRecord, put
+from .rounds import RoundRecord
 from .site import Site
 
 _CALIBRATION_ROUNDS = 3

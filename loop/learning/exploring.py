@@ -15,10 +15,11 @@ from ...structures.files import read_structures, write_structures
 from ...surrogates.potentials.committee import Committee
 from ..errors import RunDirectoryError
 from ..execution.base import Progress
+from ..rounds.endings import LearningError
+from ..rounds.files import put
 from ..seeding import derive_seed
-from .endings import LearningError
 from .jobs import ExplorationRun
-from .rounds import RunFiles, put
+from .rounds import RunFiles
 from .site import Site
 
 

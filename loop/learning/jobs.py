@@ -7,14 +7,11 @@ carry all that is needed: workers of a cluster need not share a disk with the dr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 
 from ...errors import ConfigError
 from ...generators.md_exploration import EndedRun, PlannedRun, Visit, explore
@@ -30,6 +27,7 @@ from ...surrogates.potentials.staged_training import train_in_stages, warm_up_ch
 from ...surrogates.potentials.torch_potential import TorchPotential
 from ...surrogates.potentials.training import TrainingResult
 from ..execution.base import Runner, Tell
+from ..rounds.threads import one_thread
 from .config import LearningConfig
 
 DEVIATION = "force_deviation_ev_ang"
@@ -110,18 +108,6 @@ class LearningRunner(Runner):
             if isinstance(request, SettingsTrial):
                 return error_of_settings(request, tell)
             return explore_and_judge(request, tell)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Inside, sums are done by one thread, and so in the same order everywhere."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(limits=1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def train_member(request: MemberTraining, tell: Tell) -> SurrogateState | None:

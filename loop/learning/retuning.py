@@ -25,10 +25,10 @@ from ...generators.base import Failure
 from ...surrogates.potentials.energy_reference import reference_energies, without_reference
 from ...surrogates.potentials.frame import Frame
 from ..execution.base import Progress
+from ..rounds.files import put
 from ..seeding import derive_seed
 from .config import LearningConfig, with_parameters
 from .jobs import SettingsTrial, checkpoints_of
-from .rounds import put
 from .search import SettingsSearch, TriedSettings, read_search, read_tried
 from .site import Site
 

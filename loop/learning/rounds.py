@@ -1,6 +1,4 @@
-"""What a learning leaves in its run directory: a folder a round, whose files are each whole or absent.
-
-A round is done when its record is there. A learning that was killed takes up the last round where its files end.
+"""What the learning of a potential leaves in its run directory.
 
 ```
 RUN/config.json            the resolved configuration
@@ -21,20 +19,17 @@ RUN/potential.safetensors               the result so far
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 import orjson
 
-from ...structures.whole_file import write_whole
 from ..errors import RunDirectoryError
+from ..rounds.files import Folder, read_round_records
 from .search import SettingsSearch
 
-ROUNDS_FOLDER = "rounds"
-CONFIG_NAME = "config.json"
-JOURNAL_NAME = "labels.journal"
 POTENTIAL_NAME = "potential.safetensors"
 
 
@@ -128,26 +123,16 @@ class RunFiles:
             path.unlink(missing_ok=True)
 
 
-class RoundFolder:
+class RoundFolder(Folder):
     """The files of one round."""
 
     def __init__(self, run_dir: Path, index: int) -> None:
-        self.path = run_dir / ROUNDS_FOLDER / f"{index:04d}"
+        super().__init__(run_dir, index)
         self.search = self.path / "search.json"
         self.committee = self.path / "committee.safetensors"
         self.explored = RunFiles(self.path / "visited.extxyz", self.path / "visited.json")
         self.chosen = self.path / "chosen.extxyz"
         self.labelled = self.path / "labelled.extxyz"
-        self.record = self.path / "record.json"
-        self._seconds = self.path / "seconds.json"
-
-    def member(self, which: int) -> Path:
-        """A member of the committee that was trained, until all are."""
-        return self.path / f"member-{which:02d}.safetensors"
-
-    def checkpoint(self, which: int) -> Path:
-        """The training of a member that is under way."""
-        return self.path / f"member-{which:02d}.training"
 
     def trial(self, name: str) -> Path:
         """Settings that were tried, until all have been."""
@@ -161,52 +146,6 @@ class RoundFolder:
         """What a run of exploration visited, until all have ended."""
         return RunFiles(self.path / f"run-{which:03d}.extxyz", self.path / f"run-{which:03d}.json")
 
-    def make(self) -> None:
-        """Make the folder, if need be.
-
-        Raises:
-            RunDirectoryError: it cannot be made.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunDirectoryError(f"{self.path} cannot be made: {error.strerror or error}") from error
-
-    def write_seconds(self, seconds: Mapping[str, float]) -> None:
-        """Keep the wall time by stage, of all sessions so far.
-
-        Raises:
-            RunDirectoryError: it cannot be written.
-        """
-        put(self._seconds, orjson.dumps(dict(seconds)))
-
-    def read_seconds(self) -> dict[str, float]:
-        """The inverse of :meth:`write_seconds`; empty where nothing is known.
-
-        Raises:
-            RunDirectoryError: the file is damaged.
-        """
-        if not self._seconds.is_file():
-            return {}
-        try:
-            return {str(stage): float(spent) for stage, spent in orjson.loads(self._seconds.read_bytes()).items()}
-        except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
-            raise RunDirectoryError(f"{self._seconds} is damaged ({error}); remove it") from error
-
-
-def put(path: Path, content: bytes | Callable[[Path], object]) -> None:
-    """Put a file in place, whole or not at all; see :func:`~alloysmith.structures.whole_file.write_whole`.
-
-    Raises:
-        RunDirectoryError: the disk is full or the folder cannot be written.
-    """
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        raise RunDirectoryError(
-            f"{path} cannot be written: {error.strerror or error}; make room, then go on"
-        ) from error
-
 
 def read_records(run_dir: Path) -> list[RoundRecord]:
     """Records of all rounds that are done, in order.
@@ -214,14 +153,4 @@ def read_records(run_dir: Path) -> list[RoundRecord]:
     Raises:
         RunDirectoryError: a record is damaged or a round is missing.
     """
-    records: list[RoundRecord] = []
-    folder = run_dir / ROUNDS_FOLDER
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    for index, name in enumerate(names):
-        if name != f"{index:04d}":
-            raise RunDirectoryError(f"{folder} lacks round {index:04d}; restore it from a copy")
-        path = folder / name / "record.json"
-        if not path.is_file():
-            break
-        records.append(RoundRecord.from_json(path.read_bytes(), path))
-    return records
+    return read_round_records(run_dir, RoundRecord.from_json)

@@ -14,21 +14,24 @@ import numpy as np
 from ...generators.md_exploration import perturbed_crystals
 from ...structures.files import read_structures, write_structures
 from ...surrogates.potentials.torch_potential import TorchPotential
+from ..rounds.crew import Crew
+from ..rounds.endings import Ending, LearningError, Limits
+from ..rounds.files import put
+from ..rounds.site import OnProgress
 from ..seeding import derive_seed
 from ..signals import GracefulStop
 from .choosing import bands_of_round, choice_of_round
 from .config import LearningConfig
-from .crew import Crew
-from .endings import Ending, LearningError, Limits
+from .endings import check_between_rounds, n_labels_left
 from .exploring import exploration_of_round
 from .figures import judge
 from .jobs import DEVIATION
 from .knowledge import Knowledge
 from .labelled import IS_TEST, failures_of
 from .labels import labels_of_round
-from .rounds import RoundFolder, RoundRecord, put, read_records
+from .rounds import RoundFolder, RoundRecord, read_records
 from .search import read_search
-from .site import OnProgress, Site
+from .site import Site
 from .training import committee_of_round, failures_of_members
 
 
@@ -51,7 +54,8 @@ class Session:
         self.records = read_records(run_dir)
         spent_s = sum(RoundFolder(run_dir, len(self.records)).read_seconds().values())
         spent_s += sum(sum(record.seconds.values()) for record in self.records)
-        self._site = Site(config, run_dir, crew, Limits(config, signals, spent_s), on_progress)
+        limits = Limits(config.budget.wall_s, signals, spent_s)
+        self._site = Site(config, run_dir, RoundFolder, crew, limits, on_progress)
         self._on_round = on_round
         self._knowledge = Knowledge(config)
         for record in self.records:
@@ -61,7 +65,7 @@ class Session:
         """Do round after round, until there is a reason to end."""
         try:
             while True:
-                self._site.limits.check_between_rounds(self.records)
+                check_between_rounds(self._site.config, self._site.limits, self.records)
                 index = len(self.records)
                 folder = self._site.folder(index)
                 folder.make()
@@ -123,7 +127,7 @@ class Session:
         deviations = np.array([float(atoms.info[DEVIATION]) for atoms in explored.visited])
         bands = bands_of_round(site, self.records, of_tests.calibration)
         shares = np.bincount(bands.classify(deviations), minlength=3) / max(1, len(deviations))
-        n_left = site.limits.n_labels_left(self.records)
+        n_left = n_labels_left(site.config, self.records)
         chosen = choice_of_round(site, index, explored.visited, deviations, bands, committee, knowledge, n_left)
         rows = labels_of_round(site, index, chosen) if chosen else []
         of_new = judge(committee, knowledge.take_in(folder, index))

@@ -18,12 +18,13 @@ from ...surrogates.potentials.settings import load_potential, potential_from_sta
 from ...surrogates.potentials.torch_potential import TorchPotential
 from ..errors import RunDirectoryError
 from ..execution.base import Progress
+from ..rounds.endings import LearningError
+from ..rounds.files import put
 from ..seeding import derive_seed
 from .config import LearningConfig
-from .endings import LearningError
 from .jobs import MemberTraining, checkpoints_of
 from .retuning import settings_in_use, settings_of_round
-from .rounds import POTENTIAL_NAME, put
+from .rounds import POTENTIAL_NAME
 from .site import Site
 
 _KEPT_BECAUSE = "kept_because"

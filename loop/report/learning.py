@@ -13,7 +13,8 @@ import yaml
 from ... import __version__
 from ..errors import RunDirectoryError
 from ..learning.config import LearningConfig
-from ..learning.rounds import CONFIG_NAME, ROUNDS_FOLDER, RoundRecord, read_records
+from ..learning.rounds import RoundRecord, read_records
+from ..rounds.files import CONFIG_NAME, ROUNDS_FOLDER
 from .page import Section, page, paragraph, plot, table
 from .style import MUTED, SERIES
 

@@ -21,15 +21,16 @@ from alloysmith.loop.cli.arguments import shipped_configs
 from alloysmith.loop.errors import RunDirectoryError
 from alloysmith.loop.labelling import LabellingRun
 from alloysmith.loop.learning.config import LearningConfig, load_learning_config
-from alloysmith.loop.learning.crew import Crew
-from alloysmith.loop.learning.endings import LearningError
 from alloysmith.loop.learning.figures import has_settled
 from alloysmith.loop.learning.labelled import IS_TEST
-from alloysmith.loop.learning.learning import LearningEnd, learn
-from alloysmith.loop.learning.rounds import CONFIG_NAME, POTENTIAL_NAME, RoundFolder, RoundRecord, read_records
-from alloysmith.loop.learning.site import Stage
+from alloysmith.loop.learning.learning import PotentialEnd, learn
+from alloysmith.loop.learning.rounds import POTENTIAL_NAME, RoundFolder, RoundRecord, read_records
 from alloysmith.loop.learning.training import share_of
 from alloysmith.loop.report.learning import is_learning, learning_report
+from alloysmith.loop.rounds.crew import Crew
+from alloysmith.loop.rounds.endings import LearningError
+from alloysmith.loop.rounds.files import CONFIG_NAME
+from alloysmith.loop.rounds.site import Stage
 from alloysmith.oracles.base import FailureKind
 from alloysmith.structures.files import read_structures
 from alloysmith.surrogates.base import SurrogateError
@@ -154,20 +155,20 @@ def _tiny(**changes: object) -> LearningConfig:
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LearningEnd]:
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PotentialEnd]:
     """A learning of one round; copy its folder before going on with it."""
     folder = tmp_path_factory.mktemp("ended") / "run"
     return folder, learn(_tiny(), folder)
 
 
-def test_what_has_ended_does_not_go_on_by_itself(ended: tuple[Path, LearningEnd]) -> None:
+def test_what_has_ended_does_not_go_on_by_itself(ended: tuple[Path, PotentialEnd]) -> None:
     folder, first = ended
     assert (first.reason, len(first.records)) == ("rounds", 2)
     again = learn(_tiny(), folder)
     assert (again.reason, again.records) == (first.reason, first.records)
 
 
-def test_the_wall_time_counts_all_sessions_and_ends_stages(ended: tuple[Path, LearningEnd], tmp_path: Path) -> None:
+def test_the_wall_time_counts_all_sessions_and_ends_stages(ended: tuple[Path, PotentialEnd], tmp_path: Path) -> None:
     with pytest.raises(LearningError, match=r"was spent before the first structures.*raise budget\.wall_s"):
         learn(_tiny(budget={"n_labels": 40, "wall_s": 1e-6}), tmp_path / "new")
     folder, whole = ended
@@ -190,7 +191,7 @@ def test_an_oracle_that_labels_nothing_is_told_with_its_reason(tmp_path: Path, m
     def fail(oracle: object, chosen: list[Atoms], *_: object, **__: object) -> LabellingRun:
         return LabellingRun([Failure(FailureKind.NOT_CONVERGED, "no end in 60 steps")] * len(chosen), len(chosen))
 
-    monkeypatch.setattr("alloysmith.loop.learning.labels.label_structures", fail)
+    monkeypatch.setattr("alloysmith.loop.rounds.labels.label_structures", fail)
     with pytest.raises(LearningError, match=r"none of the 6 first.*6 of them: not_converged: no end in 60 steps"):
         learn(_tiny(), tmp_path)
 
@@ -205,7 +206,9 @@ def test_reference_energies_leave_no_trace_in_the_result(tmp_path: Path) -> None
         assert found.energy_ev / len(row) == pytest.approx(row.info["energy_ev"] / len(row), abs=0.3)
 
 
-def test_data_of_the_user_is_learnt_from_and_its_tests_are_not(ended: tuple[Path, LearningEnd], tmp_path: Path) -> None:
+def test_data_of_the_user_is_learnt_from_and_its_tests_are_not(
+    ended: tuple[Path, PotentialEnd], tmp_path: Path
+) -> None:
     data = {"files": [str(RoundFolder(ended[0], 0).labelled)], "test_fraction": 0.5}
     data |= {"checks": {"max_energy_deviation_ev_per_atom": 100.0}}
     end = learn(_tiny(data=data, seed=1), tmp_path)
@@ -291,7 +294,7 @@ def test_trainings_that_all_miss_their_deadline_end_the_learning(
             on_end(name, Failure(FailureKind.TIMED_OUT, "no end in 9 s"))
         return True
 
-    monkeypatch.setattr("alloysmith.loop.learning.crew.Crew.do", miss)
+    monkeypatch.setattr("alloysmith.loop.rounds.crew.Crew.do", miss)
     with pytest.raises(LearningError, match=r"member 0 .*no end in 9 s; raise execution\.job_deadline_s"):
         learn(_tiny(), tmp_path)
 
@@ -301,7 +304,7 @@ def test_a_learning_goes_on_without_the_jobs_that_hang(tmp_path: Path, monkeypat
     exploration = {**TINY["exploration"], "n_trajectories": 2}
     learn(_tiny(exploration=exploration), tmp_path)
     before = load_potential(RoundFolder(tmp_path, 2).committee)
-    monkeypatch.setattr("alloysmith.loop.learning.crew.LearningRunner", HangingRunner)
+    monkeypatch.setattr("alloysmith.loop.learning.learning.LearningRunner", HangingRunner)
     execution = {"executor": "process_pool", "n_workers": 2, "job_deadline_s": 6.0}
     end = learn(_tiny(exploration=exploration, stopping={"max_rounds": 2}, execution=execution), tmp_path)
     first, second = end.records[1:]
@@ -318,7 +321,7 @@ def test_a_learning_goes_on_without_the_jobs_that_hang(tmp_path: Path, monkeypat
 
 
 def test_members_and_runs_that_had_ended_before_a_kill_are_not_done_again(
-    ended: tuple[Path, LearningEnd], tmp_path: Path
+    ended: tuple[Path, PotentialEnd], tmp_path: Path
 ) -> None:
     whole, end = ended
     copy = tmp_path / "copy"
@@ -344,7 +347,7 @@ def test_members_and_runs_that_had_ended_before_a_kill_are_not_done_again(
 
 
 def test_runs_that_failed_before_a_kill_count_where_none_can_be_done(
-    ended: tuple[Path, LearningEnd], tmp_path: Path
+    ended: tuple[Path, PotentialEnd], tmp_path: Path
 ) -> None:
     whole, _ = ended
     copy = tmp_path / "copy"
@@ -361,7 +364,7 @@ def test_runs_that_failed_before_a_kill_count_where_none_can_be_done(
     assert not run.is_whole()  # the same command tries again
 
 
-def _figures(end: LearningEnd) -> list[RoundRecord]:
+def _figures(end: PotentialEnd) -> list[RoundRecord]:
     return [replace(record, seconds={}) for record in end.records]
 
 
@@ -372,7 +375,7 @@ def _files(run_dir: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LearningEnd]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PotentialEnd]:
     folder = tmp_path_factory.mktemp("uninterrupted")
     return folder, learn(_config(), folder)
 
@@ -381,7 +384,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Learn
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("executor", ["in_process", "process_pool"])
 def test_a_killed_learning_ends_as_the_uninterrupted_one(
-    executor: str, uninterrupted: tuple[Path, LearningEnd], tmp_path: Path
+    executor: str, uninterrupted: tuple[Path, PotentialEnd], tmp_path: Path
 ) -> None:
     """Whatever does its jobs: the uninterrupted one did them in this process."""
     folder, whole = uninterrupted
@@ -409,7 +412,7 @@ def test_a_killed_learning_ends_as_the_uninterrupted_one(
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_on_ray_it_learns_the_same(
-    uninterrupted: tuple[Path, LearningEnd], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uninterrupted: tuple[Path, PotentialEnd], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connections, connect = [], ray.init
 

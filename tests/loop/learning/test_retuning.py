@@ -12,11 +12,11 @@ import orjson
 import pytest
 from alloysmith.loop.cli.learn import _lines
 from alloysmith.loop.learning.config import LearningConfig
-from alloysmith.loop.learning.learning import LearningEnd, learn
+from alloysmith.loop.learning.learning import PotentialEnd, learn
 from alloysmith.loop.learning.rounds import POTENTIAL_NAME, RoundFolder, RoundRecord
 from alloysmith.loop.learning.search import SettingsSearch, TriedSettings, read_search
-from alloysmith.loop.learning.site import Stage
 from alloysmith.loop.report.learning import learning_report
+from alloysmith.loop.rounds.site import Stage
 from alloysmith.surrogates.potentials.settings import load_potential
 from alloysmith.tests.learnings import run_learning
 
@@ -51,7 +51,7 @@ def _config(**changes: object) -> LearningConfig:
     return LearningConfig.model_validate({**SMALL, **changes})
 
 
-def _figures(end: LearningEnd) -> list[RoundRecord]:
+def _figures(end: PotentialEnd) -> list[RoundRecord]:
     return [replace(record, seconds={}) for record in end.records]
 
 
@@ -61,18 +61,18 @@ def _files(run_dir: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run_dir)): path.read_bytes() for name in names for path in run_dir.glob(name)}
 
 
-def _searches(end: LearningEnd) -> list[SettingsSearch]:
+def _searches(end: PotentialEnd) -> list[SettingsSearch]:
     return [record.search for record in end.records if record.search is not None]
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LearningEnd]:
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PotentialEnd]:
     """A learning with searches; copy its folder before going on with it."""
     folder = tmp_path_factory.mktemp("ended") / "run"
     return folder, learn(_config(), folder)
 
 
-def test_settings_are_searched_as_labels_grow_and_the_best_ones_are_used(ended: tuple[Path, LearningEnd]) -> None:
+def test_settings_are_searched_as_labels_grow_and_the_best_ones_are_used(ended: tuple[Path, PotentialEnd]) -> None:
     folder, end = ended
     assert [record.n_labels for record in end.records] == [4, 6, 8]
     assert [record.search is not None for record in end.records] == [False, True, True]
@@ -97,7 +97,7 @@ def test_settings_are_searched_as_labels_grow_and_the_best_ones_are_used(ended: 
     assert [path.name for path in folder.glob("rounds/*/trial-*")] == []
 
 
-def test_searches_are_told_and_reported(ended: tuple[Path, LearningEnd]) -> None:
+def test_searches_are_told_and_reported(ended: tuple[Path, PotentialEnd]) -> None:
     folder, end = ended
     told, _ = _lines(end.records[1])
     assert told.startswith("round 1: tried 3 settings on 4 labels; now training.max_epochs=")
@@ -107,7 +107,7 @@ def test_searches_are_told_and_reported(ended: tuple[Path, LearningEnd]) -> None
 
 
 def test_trials_that_had_ended_before_a_kill_are_not_done_again(
-    ended: tuple[Path, LearningEnd], tmp_path: Path
+    ended: tuple[Path, PotentialEnd], tmp_path: Path
 ) -> None:
     whole, end = ended
     copy = tmp_path / "copy"
@@ -181,7 +181,7 @@ def test_what_cannot_be_searched_is_told_at_once(changes: dict[str, object], mes
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_learning_that_was_killed_in_its_searches_ends_as_the_uninterrupted_one(
-    ended: tuple[Path, LearningEnd], tmp_path: Path
+    ended: tuple[Path, PotentialEnd], tmp_path: Path
 ) -> None:
     whole, end = ended
     config = _config(execution={"executor": "process_pool", "n_workers": 2})

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 
 from ...generators.base import Failure
 from ...oracles.base import FailureKind
-from ..execution.base import Executor, Judge, Progress, Task
+from ..execution.base import Executor, Judge, Progress, Task, WorkerFactory
 from ..execution.build import build_executor
 from ..execution.settings import WorkerSettings
-from .jobs import Job, LearningRunner
 
 _LOOK_EVERY_S = 0.2
 """How soon a signal is noticed."""
@@ -23,17 +22,18 @@ class Crew:
 
     Args:
         workers: where they are; started with the first jobs, and again with the first ones after :meth:`close`.
+        runner: makes what does the jobs in a worker.
         deadline_s: seconds that each job may take before its worker is killed and it has failed.
     """
 
-    def __init__(self, workers: WorkerSettings, deadline_s: float) -> None:
-        self._workers, self._deadline_s = workers, deadline_s
+    def __init__(self, workers: WorkerSettings, runner: WorkerFactory, deadline_s: float) -> None:
+        self._workers, self._runner, self._deadline_s = workers, runner, deadline_s
         self._executor: Executor | None = None
         self._judge: Judge = _goes_on
 
     def do(
         self,
-        jobs: Mapping[str, Job],
+        jobs: Mapping[str, object],
         *,
         on_end: Callable[[str, object], None],
         share_done: Callable[[Progress], float],
@@ -71,7 +71,7 @@ class Crew:
 
         self._judge = judge
         if self._executor is None:
-            self._executor = build_executor(self._workers, LearningRunner, lambda progress: self._judge(progress))
+            self._executor = build_executor(self._workers, self._runner, lambda progress: self._judge(progress))
         executor = self._executor
         try:
             for name, job in jobs.items():

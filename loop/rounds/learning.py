@@ -1,0 +1,145 @@
+"""A learning in its run directory: one driver at a time, one configuration, sessions that follow one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from ...structures.whole_file import SCRATCH_PREFIX
+from ..errors import RunDirectoryError
+from ..execution.base import WorkerFactory
+from ..execution.build import connection
+from ..execution.settings import WorkerSettings
+from ..signals import GracefulStop
+from ..store.lock import LOCK_NAME, RunLock
+from .crew import Crew
+from .endings import Ending, EndReason
+from .files import CONFIG_NAME, put
+from .threads import one_thread
+
+R = TypeVar("R", covariant=True)
+
+
+@dataclass(frozen=True)
+class LearningEnd(Generic[R]):
+    """How a session ended.
+
+    Attributes:
+        reason: ``settled`` (nothing more to learn), ``rounds`` or ``labels`` (all that were allowed are spent),
+            ``wall_time``, ``interrupted`` (a signal), ``failures`` (the oracle only fails), ``nothing_new``.
+        message: the same in words.
+        records: all rounds so far.
+        exit_code: for the shell; 0 where it came to an end of its own.
+        failures: why members of the last committee could not be trained, and are those of the round before.
+    """
+
+    reason: EndReason
+    message: str
+    records: Sequence[R]
+    exit_code: int = 0
+    failures: Sequence[str] = ()
+
+
+class Session(Protocol[R]):
+    """What goes on in a session."""
+
+    @property
+    def records(self) -> Sequence[R]:
+        """Of all rounds that are done."""
+        ...
+
+    def run(self) -> Ending:
+        """Do round after round, until there is a reason to end."""
+        ...
+
+    def finish(self) -> Sequence[str]:
+        """Learn what is still to be learnt, where ``run`` came to an end of its own; see :class:`LearningEnd`."""
+        ...
+
+
+class LearningSettings(Protocol):
+    """What the configuration of any learning tells."""
+
+    def results_hash(self) -> str:
+        """Hash of what decides the results."""
+        ...
+
+    def model_dump_json(self, *, indent: int) -> str: ...
+
+
+def learn_in(
+    run_dir: Path,
+    config: LearningSettings,
+    workers: WorkerSettings,
+    runner: WorkerFactory,
+    job_deadline_s: float,
+    begin: Callable[[Crew, GracefulStop], Session[R]],
+) -> LearningEnd[R]:
+    """Begin a learning in a new run directory, or go on with the one that is there.
+
+    Args:
+        workers: where its jobs are done.
+        runner: makes what does them in a worker.
+        begin: the session, once nobody else works in the folder.
+
+    Raises:
+        RunDirectoryError: the folder holds something else, a learning of another configuration, or cannot be written.
+        ExecutorError: no worker can be started, or there is no such cluster.
+    """
+    _check_folder(config, run_dir)
+    lock = RunLock(run_dir)
+    try:
+        with (
+            GracefulStop() as signals,
+            one_thread(),
+            connection(workers),
+            closing(Crew(workers, runner, job_deadline_s)) as crew,
+        ):
+            session = begin(crew, signals)
+            # only now that all files are read: a folder keeps the configuration that it was begun with
+            put(run_dir / CONFIG_NAME, config.model_dump_json(indent=2).encode())
+            failures: Sequence[str] = ()
+            try:
+                end = session.run()
+                if end.exit_code == 0:
+                    failures = session.finish()
+            except Ending as early:  # a signal, while it finished
+                end = early
+            return LearningEnd(end.reason, end.message, session.records, end.exit_code, failures)
+    finally:
+        lock.release()
+
+
+def _check_folder(config: LearningSettings, run_dir: Path) -> None:
+    """Make the folder, or check that it holds this learning."""
+    path = run_dir / CONFIG_NAME
+    if path.is_file():
+        kind = type(config)
+        assert issubclass(kind, BaseModel)
+        try:
+            known = kind.model_validate_json(path.read_bytes())
+        except ValueError as error:
+            raise RunDirectoryError(
+                f"{path} is damaged, of another version, or of a learning of another kind: {error}"
+            ) from error
+        if known.results_hash() != config.results_hash():
+            raise RunDirectoryError(
+                f"{run_dir} holds a learning of another configuration; only budget, stopping and execution may change. "
+                "Choose another --run-dir"
+            )
+    elif run_dir.exists() and not all(_comes_before_the_config(path) for path in run_dir.iterdir()):
+        raise RunDirectoryError(f"{run_dir} is not empty and holds no learning; choose another --run-dir")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(f"{run_dir} cannot be made: {error.strerror or error}") from error
+
+
+def _comes_before_the_config(path: Path) -> bool:
+    """Whether a driver that was killed before it wrote the configuration may have left this."""
+    return path.name == LOCK_NAME or path.name.startswith(SCRATCH_PREFIX)
