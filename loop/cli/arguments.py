@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,14 @@ SetOption = Annotated[
 MachineOption = Annotated[
     Path | None, typer.Option("--machine", metavar="FILE", help="YAML file with the execution section of this machine.")
 ]
+ExecutorOption = Annotated[
+    Literal["ray", "process_pool", "in_process"], typer.Option("--executor", help="Where evaluations run.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Workers; the number of usable cores if left out.")
+]
+DeadlineOption = Annotated[float, typer.Option("--deadline", metavar="SECONDS", min=0.1, help="Of an evaluation.")]
+RetryFailedOption = Annotated[bool, typer.Option("--retry-failed", help="Evaluate again what failed before.")]
 
 
 def shipped_configs() -> dict[str, Path]:

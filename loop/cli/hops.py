@@ -19,7 +19,7 @@ from ..campaign import EXIT_FAILURES
 from ..config import ExecutionSettings, load_settings
 from ..hop_labelling import WantedHop, listed_hops, random_hops, saddle_rows, table_text
 from ..labelling import LabellingRun, check_oracle, count_requests, label_structures
-from .arguments import SetOption, find_config
+from .arguments import DeadlineOption, ExecutorOption, RetryFailedOption, SetOption, WorkersOption, find_config
 from .console import notes, output
 from .writing import check_target
 
@@ -46,14 +46,10 @@ def barriers(
         Path | None, typer.Option("--saddles", metavar="FILE", help="Extended XYZ file of saddles and paths to write.")
     ] = None,
     overrides: SetOption = None,
-    executor: Annotated[
-        Literal["ray", "process_pool", "in_process"], typer.Option(help="Where evaluations run.")
-    ] = "ray",
-    workers: Annotated[int | None, typer.Option(min=1, help="Workers; the number of usable cores if left out.")] = None,
-    deadline_s: Annotated[
-        float, typer.Option("--deadline", metavar="SECONDS", min=0.1, help="Of an evaluation.")
-    ] = 600.0,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Evaluate again what failed before.")] = False,
+    executor: ExecutorOption = "ray",
+    workers: WorkersOption = None,
+    deadline_s: DeadlineOption = 600.0,
+    retry_failed: RetryFailedOption = False,
 ) -> None:
     """Compute the energy barriers of vacancies' hops.
 

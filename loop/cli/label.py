@@ -19,7 +19,7 @@ from ..campaign import EXIT_FAILURES
 from ..config import ExecutionSettings, load_settings
 from ..labelling import check_oracle, count_requests, label_structures, stated_phase
 from ..rows import put_failure, put_label
-from .arguments import SetOption, find_config
+from .arguments import DeadlineOption, ExecutorOption, RetryFailedOption, SetOption, WorkersOption, find_config
 from .console import notes, output
 from .writing import check_target
 
@@ -31,13 +31,9 @@ def label(
     structures: Annotated[Path, typer.Argument(metavar="STRUCTURES", help="Structure file of any known format.")],
     target: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Extended XYZ file to write.")],
     overrides: SetOption = None,
-    executor: Annotated[
-        Literal["ray", "process_pool", "in_process"], typer.Option(help="Where evaluations run.")
-    ] = "ray",
-    workers: Annotated[int | None, typer.Option(min=1, help="Workers; the number of usable cores if left out.")] = None,
-    deadline_s: Annotated[
-        float, typer.Option("--deadline", metavar="SECONDS", min=0.1, help="Of an evaluation.")
-    ] = 600.0,
+    executor: ExecutorOption = "ray",
+    workers: WorkersOption = None,
+    deadline_s: DeadlineOption = 600.0,
     phase: Annotated[
         Literal["stated", "fcc", "bcc", "any"],
         typer.Option(help="Phase that structures must keep; `stated`: what their info['phase'] says, if anything."),
@@ -46,7 +42,7 @@ def label(
         Literal["final", "given"],
         typer.Option(help="Positions and cell to write: `final`, which the values belong to, or as `given`."),
     ] = "final",
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Evaluate again what failed before.")] = False,
+    retry_failed: RetryFailedOption = False,
 ) -> None:
     """Evaluate an oracle on every structure of a file.
 

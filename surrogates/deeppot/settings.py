@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from ase.data import atomic_numbers
 from pydantic import Field, model_validator
 
 from ...structures.settings import Settings
 from ..base import SurrogateError, SurrogateState
-from ..potentials.base import PotentialSpec
 from ..potentials.torch_potential import TorchPotential
 from .model import Architecture, DeepPotModel
 
@@ -132,20 +130,9 @@ class DeepPotSettings(Settings):
 
 
 def deeppot_from_state(state: SurrogateState) -> TorchPotential:
-    """The potential of a state that :meth:`TorchPotential.state` gave; its evaluations are identical.
+    """See :meth:`~..potentials.torch_potential.TorchPotential.from_state`."""
 
-    Raises:
-        SurrogateError: another kind, or an incomplete state.
-    """
-    if state.kind != KIND:
-        raise SurrogateError(f"expected a model of kind {KIND!r}, got {state.kind!r}")
-    try:
-        spec: Mapping[str, Any] = state.settings["spec"]
-        elements = tuple(spec["elements"])
-        model = DeepPotSettings.model_validate(state.settings["model"]).build(elements)
-        model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.arrays.items()})
-        return TorchPotential(PotentialSpec(kind=state.kind, **{**spec, "elements": elements}), model)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise SurrogateError(
-            f"the state of the deep potential is incomplete or damaged: {' '.join(str(error).split())}; fit it again"
-        ) from error
+    def build(form: Any, elements: tuple[str, ...]) -> DeepPotModel:
+        return DeepPotSettings.model_validate(form).build(elements)
+
+    return TorchPotential.from_state(state, KIND, build)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from ase.data import atomic_numbers
 from pydantic import Field, model_validator
 
 from ...structures.settings import Settings
 from ..base import SurrogateError, SurrogateState
-from ..potentials.base import PotentialSpec
 from ..potentials.torch_potential import TorchPotential
 from .fixed_forms import MishinAngular, Zjw04Embedding, Zjw04Radial
 from .model import EamModel
@@ -159,21 +157,12 @@ class EamSettings(Settings):
 
 
 def eam_from_state(state: SurrogateState) -> TorchPotential:
-    """The potential of a state that :meth:`TorchPotential.state` gave; its evaluations are identical.
+    """See :meth:`~..potentials.torch_potential.TorchPotential.from_state`."""
 
-    Raises:
-        SurrogateError: another kind, or an incomplete state.
-    """
-    if state.kind != KIND:
-        raise SurrogateError(f"expected a model of kind {KIND!r}, got {state.kind!r}")
-    try:
-        spec: Mapping[str, Any] = state.settings["spec"]
-        elements = tuple(spec["elements"])
-        model = EamSettings.model_validate(state.settings["model"])._assembled(elements, _placeholder(elements))
-        model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.arrays.items()})
-        return TorchPotential(PotentialSpec(kind=state.kind, **{**spec, "elements": elements}), model)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise SurrogateError(f"the state of the EAM model is incomplete or damaged: {error}; fit it again") from error
+    def build(form: Any, elements: tuple[str, ...]) -> EamModel:
+        return EamSettings.model_validate(form)._assembled(elements, _placeholder(elements))
+
+    return TorchPotential.from_state(state, KIND, build)
 
 
 def _symbol_pairs(elements: Sequence[str], *, in_order: bool = False) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..base import Report
@@ -40,37 +41,16 @@ def train_in_stages(
     model needs no more. Without constraints, or with ``warm_up_epochs`` of 0, there is one stage. Arguments and errors
     are otherwise those of :func:`~.training.train`; counts and times of the result are of both stages together.
     """
+    run = partial(train, model, seed=seed, report=report, workers=workers)
     if not constraints or warm_up_epochs == 0:
-        return train(
-            model,
-            frames,
-            validation,
-            constraints,
-            settings,
-            seed=seed,
-            report=report,
-            checkpoint_path=checkpoint_path,
-            workers=workers,
-        )
+        return run(frames, validation, constraints, settings, checkpoint_path=checkpoint_path)
     first_path = None if checkpoint_path is None else warm_up_checkpoint(checkpoint_path)
     alone = settings.model_copy(update={"max_epochs": warm_up_epochs})
     part = frames[:: max(len(frames) // warm_up_frames, 1)] if warm_up_frames else frames
-    first = train(
-        model, part, validation, (), alone, seed=seed, report=report, checkpoint_path=first_path, workers=workers
-    )
+    first = run(part, validation, (), alone, checkpoint_path=first_path)
     if first.stop_reason in ("stopped", "max_wall_s", "max_cpu_s"):
         return first
-    second = train(
-        model,
-        frames,
-        validation,
-        constraints,
-        settings,
-        seed=seed,
-        report=report,
-        checkpoint_path=checkpoint_path,
-        workers=workers,
-    )
+    second = run(frames, validation, constraints, settings, checkpoint_path=checkpoint_path)
     return replace(
         second,
         history=(*first.history, *second.history),

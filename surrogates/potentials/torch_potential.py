@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 
 from ...oracles.force_engine import Evaluation
-from ..base import SurrogateState
+from ..base import SurrogateError, SurrogateState
 from .base import PotentialSpec
 from .graph import Graph, build_graph, collate
 from .model import GraphEvaluator, PotentialModel
@@ -51,6 +52,33 @@ class TorchPotential:
         }
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.model.state_dict().items()}
         return SurrogateState(self.spec.kind, {"spec": spec, "model": dict(self.model.settings())}, arrays)
+
+    @classmethod
+    def from_state(
+        cls, state: SurrogateState, kind: str, build: Callable[[Any, tuple[str, ...]], PotentialModel]
+    ) -> TorchPotential:
+        """The potential of a state that :meth:`state` gave; its evaluations are identical.
+
+        Args:
+            state: of the potential.
+            kind: what it must be of.
+            build: makes an untrained model of what its ``settings()`` gave, and of the elements.
+
+        Raises:
+            SurrogateError: another kind, or an incomplete state.
+        """
+        if state.kind != kind:
+            raise SurrogateError(f"expected a model of kind {kind!r}, got {state.kind!r}")
+        try:
+            spec: Mapping[str, Any] = state.settings["spec"]
+            elements = tuple(spec["elements"])
+            model = build(state.settings["model"], elements)
+            model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.arrays.items()})
+            return cls(PotentialSpec(kind=kind, **{**spec, "elements": elements}), model)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise SurrogateError(
+                f"the state of the {kind} model is incomplete or damaged: {' '.join(str(error).split())}; fit it again"
+            ) from error
 
     @cached_property
     def _evaluator(self) -> GraphEvaluator | None:
