@@ -161,7 +161,7 @@ class Tuned(Event):
         round: decision round it happened in.
         n_labels: labels that they were judged by.
         settings: of the surrogate from now on.
-        error, error_before: cross-validated, of these settings and of those before.
+        error, error_before: cross-validated, of these settings and of those before; ``None`` where it was not finite.
         n_trials: settings that were tried.
     """
 
@@ -169,8 +169,8 @@ class Tuned(Event):
     round: int
     n_labels: int
     settings: Mapping[str, Any]
-    error: float
-    error_before: float
+    error: float | None
+    error_before: float | None
     n_trials: int
     wall_s: float
     reason: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,11 @@ def fit_config(fit: AnyFit, parameters: Mapping[str, Any]) -> AnyFit:
     except ValidationError as error:
         source = YamlSource("the fit", data)
         raise ConfigError("; ".join(explain(error, type(fit), source))) from error
+
+
+def key_of(parameters: Mapping[str, Any]) -> str:
+    """The same text for equal values, whatever their order."""
+    return json.dumps(parameters, sort_keys=True, default=str)
 
 
 def plain_fit(fit: AnyFit) -> dict[str, Any]:

@@ -36,15 +36,15 @@ class Tuning:
     Attributes:
         n_labels: that it was searched on.
         settings: of the surrogate, as plain data.
-        error: of these settings, as :class:`RetuningSettings` judges.
-        error_before: of those that were in use before.
+        error: of these settings, as :class:`RetuningSettings` judges; ``None`` where it is not finite.
+        error_before: of those that were in use before, likewise.
         n_trials: settings that were tried.
     """
 
     n_labels: int
     settings: Mapping[str, Any]
-    error: float
-    error_before: float
+    error: float | None
+    error_before: float | None
     n_trials: int
     wall_s: float = 0.0
     reason: str = ""
@@ -93,7 +93,7 @@ class Tuner:
         if self.hurry.is_set():
             return None
         best = fit
-        least = before
+        least = math.inf if before is None else before
         objective = StudyObjective(metric=f"validation_{next(iter(data.properties))}_{self.settings.error}")
         study = OptunaStudy(
             folder / JOURNAL_NAME,
@@ -114,16 +114,17 @@ class Tuner:
                 continue
             if self.hurry.is_set():
                 return None
-            if math.isfinite(found):
+            if found is not None:
                 study.finish(asked.number, [found], {objective.metric: found})
             else:
-                study.fail(asked.number, f"its error is {found}")
+                study.fail(asked.number, "its error is not finite")
         for trial in sorted(study.trials(), key=lambda trial: trial.index):  # also those of an earlier session
             if trial.condition == "finished" and trial.values[0] < least:
                 best, least = self._tried(fit, trial.parameters), trial.values[0]
         settings = best.surrogate.model_dump(mode="json")
         wall_s = time.monotonic() - started
-        return Tuning(n_labels, settings, least, before, self.settings.n_trials, wall_s, reason)
+        error_now = least if math.isfinite(least) else None
+        return Tuning(n_labels, settings, error_now, before, self.settings.n_trials, wall_s, reason)
 
     def _fit(self, tuning: Tuning | None) -> FitConfig:
         surrogate = self.surrogate
@@ -136,10 +137,11 @@ class Tuner:
         assert isinstance(tried, FitConfig)
         return tried
 
-    def _error(self, fit: FitConfig, data: TrainingSet, seed: int) -> float:
+    def _error(self, fit: FitConfig, data: TrainingSet, seed: int) -> float | None:
         def goes_on(fold: int, metrics: Metrics) -> bool:
             return not self.hurry.is_set()
 
         trainer = fit.surrogate.build(self.space)
         figures = cross_validated(trainer, data, self.settings.validation_folds, seed=seed, report=goes_on)
-        return float(getattr(next(iter(figures.values())), self.settings.error))
+        error = float(getattr(next(iter(figures.values())), self.settings.error))
+        return error if math.isfinite(error) else None

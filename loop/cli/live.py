@@ -168,7 +168,9 @@ def event_line(event: Event, state: CampaignState) -> Text | None:
         case Retrained():
             return Text(f"{clock}surrogate fitted on {event.n_train} labels in {event.wall_s:.1f} s", style="magenta")
         case Tuned():
-            found = f"{event.error_before:.4g} → {event.error:.4g}" if event.error < event.error_before else "kept"
+            before = "not finite" if event.error_before is None else f"{event.error_before:.4g}"
+            is_kept = event.error is None or event.error == event.error_before
+            found = "kept" if is_kept else f"{before} → {event.error:.4g}"
             return Text(f"{clock}surrogate's settings searched on {event.n_labels} labels: {found}", style="magenta")
         case Resumed():
             return Text(f"{clock}{event.driver} takes over", style="cyan")

@@ -141,7 +141,7 @@ def _tunings(record: CampaignRecord) -> str:
     rows = []
     for event in record.tunings:
         settings = ", ".join(f"{name} {value}" for name, value in event.settings.items())
-        errors = (f"{event.error_before:.4g}", f"{event.error:.4g}")
+        errors = ["not finite" if e is None else f"{e:.4g}" for e in (event.error_before, event.error)]
         rows.append([str(event.n_labels), str(event.n_trials), *errors, html.escape(settings), f"{event.wall_s:.1f}"])
     error = str(record.config["agent"]["retuning"]["error"]).upper()
     head = ["labels", "settings tried", f"{error} before", f"{error} after", "settings from then on", "seconds"]

@@ -12,9 +12,16 @@ from typing import Any
 
 import orjson
 
+from ...structures.whole_file import SCRATCH_PREFIX
 from ..errors import RunDirectoryError
 
 LOCK_NAME = "lock"
+
+
+def is_of_a_start(path: Path) -> bool:
+    """Whether a driver that was killed before it wrote its first file may have left this: the lock, or part of a
+    file."""
+    return path.name == LOCK_NAME or path.name.startswith(SCRATCH_PREFIX)
 
 
 def driver_name() -> str:

@@ -6,26 +6,25 @@ leaves trials that seem to run; the next one queues these again with their param
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
 from ...agents.optuna_study import AskedTrial, OptunaStudy, TrialRecord, read_trials
 from ...errors import AlloysmithError, ConfigError
 from ...generators.base import Failure
-from ...structures.whole_file import SCRATCH_PREFIX, write_whole
+from ...structures.whole_file import write_whole
 from ..config import validate_settings
 from ..errors import RunDirectoryError
 from ..execution.base import Executor, Outcome, Progress, Task
 from ..execution.build import build_executor
-from ..fit_changes import fit_config
+from ..fit_changes import fit_config, key_of
 from ..signals import GracefulStop
-from ..store.lock import LOCK_NAME, RunLock
+from ..store.lock import RunLock, is_of_a_start
 from ..yaml_source import read_yaml
 from .config import StudyConfig
 from .results import write_best
@@ -155,6 +154,8 @@ class _Session:
 
     def _work(self, executor: Executor) -> None:
         while True:
+            # An equal trial that waits for another's end counts: asked again before there is news, a sampler would repeat
+            # itself until all trials are spent.
             while sum(map(len, self._asked.values())) < executor.n_workers and self._wants_more():
                 self._begin(executor)
             if not self._asked or self._is_out_of_grace():
@@ -178,8 +179,9 @@ class _Session:
             self._show(asked.number)
             return
         self._show(asked.number)
-        known = self._known.get(_key(asked.parameters))
-        equal = [task for task, trials in self._asked.items() if trials[0].parameters == asked.parameters]
+        key = key_of(asked.parameters)
+        equal = [task for task, trials in self._asked.items() if key_of(trials[0].parameters) == key]
+        known = self._known.get(key)
         if known is not None:
             self._copy(asked, known)
         elif equal:
@@ -230,7 +232,7 @@ class _Session:
 
     def _remember(self, trial: TrialRecord) -> None:
         if trial.condition in ("finished", "pruned") and trial.same_as is None:
-            self._known.setdefault(_key(trial.parameters), trial)
+            self._known.setdefault(key_of(trial.parameters), trial)
 
     def _finish(self, asked: AskedTrial, figures: Mapping[str, float]) -> None:
         names = [objective.metric for objective in self._config.objectives]
@@ -271,10 +273,6 @@ class _Session:
         return "n_trials", f"it has its {self._config.n_trials} trials", 0
 
 
-def _key(parameters: Mapping[str, Any]) -> str:
-    return json.dumps(parameters, sort_keys=True, default=str)
-
-
 def _prepare(config: StudyConfig, folder: Path) -> None:
     """Make the folder, or make sure that it is this study's."""
     if folder.exists() and not folder.is_dir():
@@ -286,17 +284,12 @@ def _prepare(config: StudyConfig, folder: Path) -> None:
                 "there; choose another folder"
             )
         return
-    if folder.is_dir() and not all(_comes_before_the_config(path) for path in folder.iterdir()):
+    if folder.is_dir() and not all(is_of_a_start(path) for path in folder.iterdir()):
         raise RunDirectoryError(f"{folder} is not empty and holds no study; choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
-
-
-def _comes_before_the_config(path: Path) -> bool:
-    """Whether a driver that was killed before it wrote the configuration may have left this."""
-    return path.name == LOCK_NAME or path.name.startswith(SCRATCH_PREFIX)
 
 
 def _keep_config(config: StudyConfig, folder: Path) -> None:

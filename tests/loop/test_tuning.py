@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from alloysmith.generators.base import Evaluation
 from alloysmith.loop.campaign import Campaign
 from alloysmith.loop.config import CampaignConfig, check_config, load_config
 from alloysmith.loop.events import Requested, Retrained, Tuned
+from alloysmith.loop.fitting import ErrorFigures, cross_validated
 from alloysmith.loop.learning.config import load_learning_config
 from alloysmith.loop.report.build import write_report
 from alloysmith.loop.state import replay
@@ -63,6 +66,8 @@ def test_settings_are_searched_when_labels_have_grown(make_config: MakeConfig, t
     found = _tuned(tmp_path / "run")
     assert [event.n_labels for event in found] == [10, 20]
     for event in found:
+        assert event.error is not None
+        assert event.error_before is not None
         assert event.error <= event.error_before
         assert event.settings["kind"] == "polynomial"
     events: Sequence[Any] = list(read_events(tmp_path / "run"))
@@ -89,6 +94,29 @@ def test_the_best_of_the_settings_is_kept(make_config: MakeConfig, tmp_path: Pat
         values = [trial.values[0] for trial in read_trials(journal, {}) if trial.condition == "finished"]
         assert len(values) == 3
         assert event.error == min([event.error_before, *values])
+
+
+@pytest.mark.parametrize("broken", [{1}, {1, 2, 3}])
+def test_an_error_that_is_not_finite_is_beaten_by_any_other(
+    broken: set[int], make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(trainer: Any, *args: Any, **more: Any) -> dict[str, ErrorFigures]:
+        found = cross_validated(trainer, *args, **more)
+        is_broken = trainer.degree in broken
+        return {name: replace(figures, rmse=math.nan) if is_broken else figures for name, figures in found.items()}
+
+    monkeypatch.setattr("alloysmith.loop.tuning.cross_validated", judged)
+    Campaign.create(_config(make_config, growth=9.0), tmp_path / "run").run()
+    (event,) = _tuned(tmp_path / "run")
+    assert event.error_before is None
+    if broken == {1}:
+        assert event.settings["degree"] in (2, 3)
+        assert event.error is not None
+        assert event.error > 0.0
+    else:
+        assert (event.settings["degree"], event.error) == (1, None)
+    write_report(tmp_path / "run", tmp_path / "report.html")
+    assert "not finite" in (tmp_path / "report.html").read_text()
 
 
 class _Cut(BaseException):
