@@ -154,8 +154,8 @@ class _Session:
 
     def _work(self, executor: Executor) -> None:
         while True:
-            # An equal trial that waits for another's end counts: asked again before there is news, a sampler would repeat
-            # itself until all trials are spent.
+            # An equal trial that waits for another's end counts: asked again before there is news, a sampler would
+            # repeat itself until all trials are spent.
             while sum(map(len, self._asked.values())) < executor.n_workers and self._wants_more():
                 self._begin(executor)
             if not self._asked or self._is_out_of_grace():
