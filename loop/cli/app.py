@@ -59,6 +59,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "label": CommandEntry("label", "label", "Use the parts", "Evaluate an oracle on every structure of a file."),
     "alloys": CommandEntry("alloys", "alloys", "Use the parts", "Write random alloys over a system's compositions."),
     "barriers": CommandEntry("hops", "barriers", "Use the parts", "Compute the energy barriers of vacancies' hops."),
+    "compare": CommandEntry(
+        "compare", "compare", "Use the parts", "Compare generated structures with a reference set."
+    ),
     "order": CommandEntry("order", "order", "Use the parts", "Let an alloy take on chemical short-range order."),
     "sample": CommandEntry("sample", "sample", "Use the parts", "Sample labelled melts by molecular dynamics."),
     "fit": CommandEntry("models", "fit", "Use the parts", "Fit a surrogate, a potential, or a barrier model."),
