@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,8 +9,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...structures.settings import Settings
-from ..base import Report
 from .base import BarrierSpec
 from .density_maps import (
     DensityMapSettings,
@@ -23,14 +20,12 @@ from .density_maps import (
     map_grid,
 )
 from .hops import Hops
-from .network_model import NetworkModel, fit_networks
-from .network_training import NetworkTrainingSettings
-from .ridge import RidgeSettings
+from .network_model import NetworkSettings
 
 _N_STAGES = 4  # of layers, with a pooling between each two
 
 
-class CnnSettings(Settings):
+class CnnSettings(NetworkSettings):
     """A three-dimensional convolutional network on pictures of the neighbourhood."""
 
     kind: Literal["cnn"] = "cnn"
@@ -40,33 +35,6 @@ class CnnSettings(Settings):
     """Convolutions in each of the four stages, n of the paper's 4n layers; max-pooling stands between the stages."""
     filters: int = Field(default=60, ge=1)
     """Filters of 3 × 3 × 3 voxels in each convolution."""
-    n_members: int = Field(default=1, ge=1)
-    """Networks in the ensemble, trained from different starts; their disagreement tells the error to expect."""
-    base: RidgeSettings | None = None
-    """A linear model whose errors the networks learn; none in the paper."""
-    training: NetworkTrainingSettings = NetworkTrainingSettings()
-    """Optimizer, schedule, limits."""
-
-    def fit(
-        self,
-        train: Hops,
-        validation: Hops,
-        *,
-        elements: tuple[str, ...],
-        seed: int,
-        report: Report | None = None,
-        checkpoint_path: Path | None = None,
-    ) -> NetworkModel:
-        """See :class:`~.base.BarrierTrainer`."""
-        return fit_networks(
-            self,
-            train,
-            validation,
-            elements=elements,
-            seed=seed,
-            report=report,
-            checkpoint_path=checkpoint_path,
-        )
 
     def facts(self, hops: Hops) -> dict[str, Any]:
         """The voxels, which depend on the crystals."""

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...structures.settings import Settings
-from ..base import Report
 from .base import BarrierSpec
 from .hop_lattice import HopLattice, hop_lattice
 from .hops import Hops, Occupations, occupations
-from .network_model import NetworkModel, fit_networks
-from .network_training import NetworkTrainingSettings
-from .ridge import RidgeSettings
+from .network_model import NetworkSettings
 from .site_features import FeatureKind, site_features
 
 
-class DenseNetworkSettings(Settings):
+class DenseNetworkSettings(NetworkSettings):
     """Dense layers with ReLU on numbers that describe the species on the sites."""
 
     kind: Literal["dense"] = "dense"
@@ -32,37 +27,6 @@ class DenseNetworkSettings(Settings):
     """Neighbour shells about the vacancy and about the moving atom."""
     hidden: tuple[int, ...] = (10, 10)
     """Neurons of each hidden layer."""
-    n_members: int = Field(default=1, ge=1)
-    """Networks in the ensemble."""
-    base: RidgeSettings | None = None
-    """A linear model whose errors the networks learn; none in the paper."""
-    training: NetworkTrainingSettings = NetworkTrainingSettings()
-    """Optimizer, schedule, limits."""
-
-    def fit(
-        self,
-        train: Hops,
-        validation: Hops,
-        *,
-        elements: tuple[str, ...],
-        seed: int,
-        report: Report | None = None,
-        checkpoint_path: Path | None = None,
-    ) -> NetworkModel:
-        """See :class:`~.base.BarrierTrainer`."""
-        return fit_networks(
-            self,
-            train,
-            validation,
-            elements=elements,
-            seed=seed,
-            report=report,
-            checkpoint_path=checkpoint_path,
-        )
-
-    def facts(self, hops: Hops) -> dict[str, Any]:
-        """None are needed."""
-        return {}
 
     def network(self, spec: BarrierSpec) -> nn.Module:
         """See :class:`~.network_model.NetworkSettings`."""

@@ -9,27 +9,24 @@ backward hops, and all hops that a symmetry of the crystal connects, obey the ex
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...structures.settings import Settings
-from ..base import Report
 from .base import BarrierSpec
 from .hop_lattice import HopLattice, hop_lattice
 from .hops import Hops, Occupations, occupations
-from .network_model import NetworkModel, fit_networks
+from .network_model import NetworkSettings
 from .network_training import NetworkTrainingSettings
 from .ridge import RidgeSettings
 
 _N_RANGES = 2  # first and second neighbours exchange messages
 
 
-class LatticeNetworkSettings(Settings):
+class LatticeNetworkSettings(NetworkSettings):
     """Message passing between lattice sites about the saddle and about the vacancy."""
 
     kind: Literal["lattice"] = "lattice"
@@ -47,31 +44,6 @@ class LatticeNetworkSettings(Settings):
         optimizer="adam", schedule="cosine", learning_rate=3e-3, max_epochs=40, batch_size=64, weight_decay=1e-5
     )
     """Optimizer, schedule, limits."""
-
-    def fit(
-        self,
-        train: Hops,
-        validation: Hops,
-        *,
-        elements: tuple[str, ...],
-        seed: int,
-        report: Report | None = None,
-        checkpoint_path: Path | None = None,
-    ) -> NetworkModel:
-        """See :class:`~.base.BarrierTrainer`."""
-        return fit_networks(
-            self,
-            train,
-            validation,
-            elements=elements,
-            seed=seed,
-            report=report,
-            checkpoint_path=checkpoint_path,
-        )
-
-    def facts(self, hops: Hops) -> dict[str, Any]:
-        """None are needed."""
-        return {}
 
     def network(self, spec: BarrierSpec) -> nn.Module:
         """See :class:`~.network_model.NetworkSettings`."""

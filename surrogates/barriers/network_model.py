@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
+from ...structures.settings import Settings
 from ..base import Metrics, Report, SurrogateError, SurrogateState
 from .base import BarrierPrediction, BarrierSpec
 from .calibration import Calibration
@@ -23,36 +26,41 @@ KIND = "barrier_network"
 _CHUNK = 4096  # hops whose inputs are in memory at a time when barriers are predicted
 
 
-class NetworkSettings(Protocol):
-    """What an ensemble needs of the settings of its kind of network."""
+class NetworkSettings(Settings, ABC):
+    """What the settings of all kinds of networks have in common: an ensemble, and how it is fitted."""
 
-    @property
-    def kind(self) -> str: ...
+    kind: str
+    n_members: int = Field(default=1, ge=1)
+    """Networks in the ensemble, trained from different starts; their disagreement tells the error to expect."""
+    base: RidgeSettings | None = None
+    """A linear model whose errors the networks learn; none in the paper."""
+    training: NetworkTrainingSettings = NetworkTrainingSettings()
+    """Optimizer, schedule, limits."""
 
-    @property
-    def n_members(self) -> int: ...
-
-    @property
-    def training(self) -> NetworkTrainingSettings: ...
-
-    @property
-    def base(self) -> RidgeSettings | None:
-        """A linear model whose errors the networks learn, if any."""
-        ...
+    def fit(
+        self,
+        train: Hops,
+        validation: Hops,
+        *,
+        elements: tuple[str, ...],
+        seed: int,
+        report: Report | None = None,
+        checkpoint_path: Path | None = None,
+    ) -> NetworkModel:
+        """Train the members one after the other; see :class:`~.base.BarrierTrainer`."""
+        return _fit(self, train, validation, elements, seed, report, checkpoint_path)
 
     def facts(self, hops: Hops) -> dict[str, Any]:
         """JSON-able numbers that come from the training hops, such as the size of a voxel."""
-        ...
+        return {}
 
+    @abstractmethod
     def network(self, spec: BarrierSpec) -> nn.Module:
         """A network with random weights."""
-        ...
 
+    @abstractmethod
     def inputs(self, hops: Hops, spec: BarrierSpec) -> NetworkInputs:
         """What the network is shown."""
-        ...
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,17 +121,15 @@ class NetworkModel:
         return with_base(SurrogateState(KIND, settings, arrays), self.base)
 
 
-def fit_networks(
+def _fit(
     settings: NetworkSettings,
     train: Hops,
     validation: Hops,
-    *,
     elements: tuple[str, ...],
     seed: int,
-    report: Report | None = None,
-    checkpoint_path: Path | None = None,
+    report: Report | None,
+    checkpoint_path: Path | None,
 ) -> NetworkModel:
-    """Train the members one after the other; see :class:`~.base.BarrierTrainer`."""
     spec = BarrierSpec(settings.kind, phase_of(train), elements, len(train), settings.facts(train))
     base = None
     targets, judged_targets = train.barriers_ev, validation.barriers_ev
