@@ -2,7 +2,8 @@
 
 As the training sets of Ryltsev and Chtchelkatchev (J. Mol. Liq. 349, 118181 (2022), section 2.1) were made: a random
 crystal of each composition is molten far above its melting point, cooled to the temperature of interest, left to
-forget how it was made, and visited at intervals after which it has moved on.
+forget how it was made, and visited at intervals after which it has moved on. Crystals are sampled in the same way, but
+for the melting.
 """
 
 from __future__ import annotations
@@ -24,26 +25,30 @@ from ..oracles.md_settings import MdSettings
 from ..oracles.molecular_dynamics import MolecularDynamics
 from ..oracles.potentials import LammpsPotential
 from ..oracles.trajectory import Trajectory
+from ..structures.base import Phase
 from ..structures.lattice import parent_lattice
 from ..structures.settings import CellSettings, Settings
 from ..structures.space import DesignSpace
 
 
 class MeltSamplingSettings(Settings):
-    """Melts to be sampled: all compositions at all temperatures."""
+    """Melts, or crystals, to be sampled: all compositions at all temperatures."""
 
     compositions: tuple[str, ...] = Field(min_length=1)
     """Formulas, such as `[Al, Al50Cu50, Al60Cu20Ni20]`; counts are rounded to the cell."""
     test_compositions: tuple[str, ...] = ()
     """As many more, whose frames are kept apart to test what was learnt from the others."""
     temperatures_k: tuple[PositiveFloat, ...] = Field(min_length=1)
-    """Temperatures of the melts."""
+    """Temperatures at which they are visited."""
     pressure_gpa: float = 0.0
     """Pressure; the volume follows it, so that frames tell about compression as well."""
+    phase: Phase = "fcc"
+    """Lattice of the crystal at the start, on which the atoms are put at random."""
     cell: CellSettings = CellSettings(kind="cubic", repeat=(3, 3, 3))
-    """Face-centred cubic cell that is molten; 3 × 3 × 3 cubic cells hold 108 atoms."""
-    melting_temperature_k: PositiveFloat = 3500.0
-    """Where crystals lose their memory fast."""
+    """Its cell; 3 × 3 × 3 cubic FCC cells hold 108 atoms."""
+    melting_temperature_k: PositiveFloat | None = 3500.0
+    """Where crystals lose their memory fast. `null`: nothing is molten; the crystal of each composition, the same at all
+    temperatures, is sampled as a solid."""
     n_melting_steps: PositiveInt = 1000
     """Steps there."""
     n_cooling_steps: PositiveInt = 1500
@@ -70,10 +75,10 @@ class MeltSamplingSettings(Settings):
 
     @model_validator(mode="after")
     def _are_melts(self) -> MeltSamplingSettings:
-        if max(self.temperatures_k) > self.melting_temperature_k:
+        if self.melting_temperature_k is not None and max(self.temperatures_k) > self.melting_temperature_k:
             raise ValueError(
                 f"melting_temperature_k is {self.melting_temperature_k:g}, below a temperature of the melts, "
-                f"{max(self.temperatures_k):g}; raise it"
+                f"{max(self.temperatures_k):g}; raise it, or set it to null for crystals"
             )
         if both := sorted(set(self.compositions) & set(self.test_compositions)):
             raise ValueError(f"{', '.join(both)} would be learnt from and tested; name it once")
@@ -188,20 +193,25 @@ def _melt(force_field: LammpsPotential | ForceEngine, settings: MeltSamplingSett
         if ended.stop is not None:
             raise OracleError(
                 FailureKind.CRASHED,
-                f"the melt {composition} at {temperature_k:g} K stopped at step {ended.stop.step}: "
+                f"{composition} at {temperature_k:g} K stopped at step {ended.stop.step}: "
                 f"{ended.stop.message}; take a smaller timestep_fs, or a lower melting_temperature_k",
             )
         return ended.trajectory
 
     hot = settings.melting_temperature_k
-    molten = run(_random_crystal(composition, settings, rng), settings.n_melting_steps, temperature_k=hot).atoms(-1)
-    cooling = {"temperature_k": hot, "temperature_end_k": temperature_k, "velocities": "keep"}
-    cooled = run(molten, settings.n_cooling_steps, **cooling).atoms(-1)
+    at = {"temperature_k": temperature_k, "with_forces": True, "stride": settings.stride}
+    if hot is None:
+        of_composition = np.random.SeedSequence(settings.seed, spawn_key=planned.place[:1])
+        start = _random_crystal(composition, settings, np.random.default_rng(of_composition))
+    else:
+        molten = run(_random_crystal(composition, settings, rng), settings.n_melting_steps, temperature_k=hot).atoms(-1)
+        cooling = {"temperature_k": hot, "temperature_end_k": temperature_k, "velocities": "keep"}
+        start = run(molten, settings.n_cooling_steps, **cooling).atoms(-1)
+        at["velocities"] = "keep"
     n_sampled = settings.n_frames * settings.stride
     # in strides, so that the last n_frames of them begin after the equilibration
     n_before = math.ceil(settings.n_equilibration_steps / settings.stride) * settings.stride
-    at = {"temperature_k": temperature_k, "velocities": "keep", "with_forces": True, "stride": settings.stride}
-    visited = run(cooled, n_before + n_sampled, **at)
+    visited = run(start, n_before + n_sampled, **at)
     kept = range(len(visited) - settings.n_frames, len(visited))
     frames = [_frame(visited, k, composition, temperature_k) for k in kept]
     moves = np.diff(visited.positions[kept.start :], axis=0)
@@ -217,7 +227,7 @@ def _melt(force_field: LammpsPotential | ForceEngine, settings: MeltSamplingSett
 
 def _random_crystal(composition: str, settings: MeltSamplingSettings, rng: np.random.Generator) -> Atoms:
     shares = fractions(composition)
-    lattice = parent_lattice("fcc", settings.cell.kind, settings.cell.repeat)
+    lattice = parent_lattice(settings.phase, settings.cell.kind, settings.cell.repeat)
     space = DesignSpace(tuple(shares), (lattice,))
     exact = np.array(list(shares.values())) * lattice.n_sites
     counts = np.floor(exact + 1e-9).astype(int)

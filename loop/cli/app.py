@@ -50,7 +50,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "doctor": CommandEntry("doctor", "doctor", "Prepare", "Say what this machine lacks and how to get it."),
     "run": CommandEntry("run", "run", "Run", "Run a campaign in a new run directory."),
     "resume": CommandEntry("run", "resume", "Run", "Go on with a campaign that was stopped, killed or cut off."),
-    "learn": CommandEntry("learn", "learn", "Run", "Learn a potential from an oracle, in rounds of exploration."),
+    "learn": CommandEntry("learn", "learn", "Run", "Learn a potential, or barriers, from an oracle in rounds."),
     "study": CommandEntry("study", "study", "Run", "Search the settings of a fit with Optuna.", is_group=True),
     "status": CommandEntry("status", "status", "Look", "Print where a campaign stands."),
     "watch": CommandEntry("status", "watch", "Look", "Follow a running campaign from any terminal."),
@@ -63,12 +63,13 @@ COMMANDS: dict[str, CommandEntry] = {
         "compare", "compare", "Use the parts", "Compare generated structures with a reference set."
     ),
     "order": CommandEntry("order", "order", "Use the parts", "Let an alloy take on chemical short-range order."),
-    "sample": CommandEntry("sample", "sample", "Use the parts", "Sample labelled melts by molecular dynamics."),
+    "sample": CommandEntry("sample", "sample", "Use the parts", "Sample labelled melts or crystals by MD."),
     "fit": CommandEntry("models", "fit", "Use the parts", "Fit a surrogate, a potential, or a barrier model."),
     "convert": CommandEntry("convert", "convert", "Use the parts", "Convert data and models from and to DeePMD-kit."),
     "tabulate": CommandEntry("tables", "tabulate", "Use the parts", "Write a fitted potential as a LAMMPS table."),
     "card": CommandEntry("tables", "card", "Use the parts", "Write a fitted potential's card, one HTML file."),
     "predict": CommandEntry("models", "predict", "Use the parts", "Predict with any fitted model."),
+    "spectra": CommandEntry("spectra", "spectra", "Use the parts", "Predict the barrier spectra of alloys."),
     "assess": CommandEntry("assess", "assess", "Use the parts", "Measure a potential beside DFT and experiment."),
     "md": CommandEntry("md", "md", "Use the parts", "Run molecular dynamics with any potential."),
 }

@@ -1,4 +1,4 @@
-"""`alloysmith sample`: labelled snapshots of melts, to learn from."""
+"""`alloysmith sample`: labelled snapshots of melts and crystals, to learn from."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def sample(
     ] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Sample labelled melts by molecular dynamics.
+    """Sample labelled melts or crystals by molecular dynamics.
 
     Each composition of the configuration is molten, cooled to each temperature, equilibrated at zero or another
-    pressure, and visited at intervals. Frames hold
+    pressure, and visited at intervals; with `melting_temperature_k: null` crystals are sampled instead. Frames hold
     energy, forces and stress by the potential that drove them, the composition as `group`, and the temperature. The
     table shows whether they are what they should be: how far atoms move from one frame to the next, and how
     the energies of consecutive frames correlate. For labels by another oracle, run `alloysmith label` on OUT.
@@ -47,6 +47,8 @@ def sample(
     Melts that are done wait in the folder OUT.melts until all are: the same command goes on after Ctrl-C or a kill.
 
     Example: alloysmith sample zjw04 sampling/alcuni_melt -o melts.extxyz.gz --test-output melts_test.extxyz.gz
+
+    Example: alloysmith sample zjw04 sampling/tanbmo_solid -o tanbmo.extxyz.gz
     """
     settings: MeltSamplingSettings = load_settings(find_config(config), MeltSamplingSettings, overrides or ())
     if settings.test_compositions and test_target is None:

@@ -12,6 +12,7 @@ from alloysmith.generators.melt_sampling import Melt, MeltSamplingSettings, comp
 from alloysmith.oracles.base import OracleError
 from alloysmith.oracles.lammps_engine import LammpsEngine
 from alloysmith.oracles.potentials import LammpsPotential, WheelPotentialSettings
+from alloysmith.structures.lattice import parent_lattice
 from ase.stress import full_3x3_to_voigt_6_stress
 from pydantic import ValidationError
 
@@ -61,6 +62,18 @@ def test_a_melt_depends_on_its_place_and_seed_alone(cu_ni: LammpsPotential) -> N
     assert list(first[0].frames) == list(again[0].frames)
     other = sample_melts(cu_ni, MeltSamplingSettings.model_validate({**SMALL, "compositions": ["CuNi"], "seed": 1}))
     assert list(first[0].frames) != list(other[0].frames)
+
+
+def test_crystals_are_sampled_without_melting_and_are_the_same_at_all_temperatures(cu_ni: LammpsPotential) -> None:
+    solid = {**SMALL, "compositions": ["Cu70Ni30"], "melting_temperature_k": None, "temperatures_k": [100, 600]}
+    cold, hot = sample_melts(cu_ni, MeltSamplingSettings.model_validate(solid))
+    np.testing.assert_array_equal(cold.frames[0].numbers, hot.frames[0].numbers)
+    assert cold.displacement_ang < hot.displacement_ang < 0.5
+    sites = parent_lattice("fcc", "cubic", (2, 2, 2)).scaled_positions
+    for atoms in (*cold.frames, *hot.frames):  # all atoms are still at their sites
+        offsets = atoms.get_scaled_positions() - sites
+        offsets -= np.rint(offsets)
+        assert np.abs((offsets - offsets.mean(axis=0)) @ atoms.cell.array).max() < 0.8
 
 
 def test_a_sampling_that_was_killed_goes_on_and_ends_as_one_that_was_not(
@@ -120,5 +133,5 @@ def test_settings_that_make_no_sense_are_refused(change: dict[str, Any], message
 
 
 def test_a_run_that_explodes_is_told(cu_ni: LammpsPotential) -> None:
-    with pytest.raises(OracleError, match=r"the melt Cu.* at 1800 K stopped at step"):
+    with pytest.raises(OracleError, match=r"Cu.* at 1800 K stopped at step"):
         sample_melts(cu_ni, MeltSamplingSettings.model_validate({**SMALL, "timestep_fs": 20.0}))
