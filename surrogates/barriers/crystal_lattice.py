@@ -119,8 +119,9 @@ def _neighbour_vectors(atoms: Atoms) -> tuple[Phase, np.ndarray]:
 
 def _nearest(vectors: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Index of the nearest mean to each vector, in parts that fit into memory."""
+    half_squares = 0.5 * (means**2).sum(axis=1)
     parts = np.array_split(vectors, 1 + len(vectors) // 100_000)
-    return np.concatenate([((part[:, None] - means[None]) ** 2).sum(axis=2).argmin(axis=1) for part in parts])
+    return np.concatenate([(part @ means.T - half_squares).argmax(axis=1) for part in parts])
 
 
 def _cubic_axes(phase: Phase, vectors: np.ndarray) -> np.ndarray:

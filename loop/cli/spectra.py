@@ -1,0 +1,174 @@
+"""`alloysmith spectra`: spectra of migration barriers that a fitted model predicts."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import numpy as np
+import typer
+from ase.data import chemical_symbols
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ...errors import ConfigError
+from ...structures.whole_file import write_whole
+from ...surrogates.barriers.base import BarrierModel
+from ...surrogates.barriers.settings import barrier_model_from_state, is_barrier_model
+from ...surrogates.barriers.spectra import HopBlock, n_hops_per_site, pooled, sampled_sites
+from ...surrogates.model_file import load_state
+from ..barrier_spectra import SampleSpectra, figures_table, histogram_table, sample_spectra, samples
+from ..report.barrier_spectra import species_of, spectra_page
+from ..report.build import write_page
+from .console import notes, output
+from .writing import check_target
+
+_HOP_COLUMNS = (
+    "structure",
+    "vacancy_site",
+    "neighbour",
+    "moving_species",
+    "predicted_barrier_ev",
+    "predicted_barrier_ev_std",
+    "predicted_barrier_backward_ev",
+)
+
+
+def spectra(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A barrier model's file, from `fit`.")],
+    structures: Annotated[
+        list[Path],
+        typer.Argument(metavar="STRUCTURES…", help="Structure files of perfect crystals, or folders of `order`."),
+    ],
+    folder: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for tables and report.")],
+    n_sites: Annotated[
+        int | None, typer.Option("--sites", min=1, help="Vacancies at so many random sites of each structure.")
+    ] = None,
+    both_ways: Annotated[bool, typer.Option("--both-ways/--forward-only", help="Also the hops back, or not.")] = True,
+    bin_ev: Annotated[float, typer.Option("--bin", min=1e-4, max=1.0, help="Width of a histogram's bins, eV.")] = 0.02,
+    hops: Annotated[
+        Path | None, typer.Option("--hops", metavar="CSV", help="Table to write with the barrier of each hop.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of sites.")] = 0,
+) -> None:
+    """Predict the spectra of migration barriers of alloys.
+
+    Every site is vacant in turn, and each nearest neighbour hops into it and back; hops are predicted in blocks, so
+    that structures of a million atoms need no more memory than to read them. DIR/spectra.csv has mean, spread and
+    quantiles for each structure and moving species, DIR/histograms.csv the spectra, DIR/report.html the plots: over the
+    triangle of compositions for alloys of three elements, along a line of compositions, or along the run for snapshots
+    of `order`, with its short-range order.
+
+    Example: alloysmith spectra barriers.safetensors alloys.extxyz -o spectra
+
+    Example: alloysmith spectra barriers.safetensors ordered -o spectra_ordered --sites 2000
+    """
+    state = load_state(model)
+    if not is_barrier_model(state):
+        raise ConfigError(f"{model} is no model of migration barriers; fit one with `alloysmith fit fit/barriers`")
+    fitted = barrier_model_from_state(state)
+    check_target(folder / "report.html")
+    if hops is None:
+        found = _predict(fitted, structures, n_sites, both_ways, bin_ev, seed, None)
+    else:
+        check_target(hops)
+        kept: list[SampleSpectra] = []
+
+        def fill(scratch: Path) -> None:
+            with scratch.open("w", newline="", encoding="utf-8") as file:
+                kept.extend(_predict(fitted, structures, n_sites, both_ways, bin_ev, seed, file))
+
+        write_whole(hops, fill)
+        found = kept
+    write_whole(folder / "spectra.csv", figures_table(found).encode())
+    write_whole(folder / "histograms.csv", histogram_table(found).encode())
+    write_page(spectra_page(found, fitted.spec, _title(structures)), folder / "report.html")
+    output().print(_overview(found))
+    output().print(f"wrote {folder}: spectra.csv, histograms.csv, report.html", markup=False)
+
+
+def _predict(
+    model: BarrierModel,
+    structures: Sequence[Path],
+    n_sites: int | None,
+    both_ways: bool,
+    bin_ev: float,
+    seed: int,
+    table: IO[str] | None,
+) -> list[SampleSpectra]:
+    """Predict one structure after the other, showing how far it is; write hops to the table, if any."""
+    writer = None if table is None else csv.writer(table, lineterminator="\n")
+    if writer is not None:
+        writer.writerow(_HOP_COLUMNS)
+    found: list[SampleSpectra] = []
+    started, cpu_started = time.monotonic(), time.process_time()
+    columns = (TextColumn("spectra"), TextColumn("{task.fields[name]}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=notes(), transient=True) as progress:
+        bar = progress.add_task("spectra", total=None, name="")
+        for sample in samples(structures):
+            n_chosen = len(sampled_sites(len(sample.atoms), n_sites, seed))
+            progress.reset(bar, total=n_chosen * n_hops_per_site(model), name=sample.name)
+
+            def follow(block: HopBlock, name: str = sample.name) -> None:
+                progress.advance(bar, len(block.hops))
+                if writer is not None:
+                    _write_hops(writer, name, block)
+
+            found.append(
+                sample_spectra(
+                    model, sample, n_sites=n_sites, both_ways=both_ways, bin_ev=bin_ev, seed=seed, on_block=follow
+                )
+            )
+    n_hops, cpu_s = sum(sample.n_hops for sample in found), time.process_time() - cpu_started
+    notes().print(
+        f"{n_hops:,} barriers in {time.monotonic() - started:.1f} s, {n_hops / max(cpu_s, 1e-9):,.0f} per CPU second",
+        markup=False,
+    )
+    return found
+
+
+def _write_hops(writer: Any, name: str, block: HopBlock) -> None:
+    hops = block.hops
+    back = block.backward
+    n = len(hops)
+    writer.writerows(
+        zip(
+            [name] * n,
+            hops.vacancy.tolist(),
+            hops.neighbour.tolist(),
+            np.array(chemical_symbols)[hops.moving_numbers].tolist(),
+            block.forward.mean_ev.round(6).tolist(),
+            block.forward.std_ev.round(6).tolist(),
+            [""] * n if back is None else back.mean_ev.round(6).tolist(),
+            strict=True,
+        )
+    )
+
+
+def _title(structures: Sequence[Path]) -> str:
+    more = f" and {len(structures) - 1} more" if len(structures) > 1 else ""
+    return f"Barriers of {structures[0].name}{more}"
+
+
+def _overview(found: Sequence[SampleSpectra]) -> Table:
+    """A row for each moving species and direction, all samples together."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("moves", "direction"):
+        table.add_column(name)
+    for name in ("hops", "mean eV", "spread eV", "5 %", "95 %", "error eV"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for species in species_of(found):
+        for direction in found[0].spectra:
+            spectrum = pooled([s.spectra[direction][species] for s in found if species in s.spectra[direction]])
+            figures = (
+                spectrum.mean_ev,
+                spectrum.std_ev,
+                spectrum.quantile_ev(0.05),
+                spectrum.quantile_ev(0.95),
+                spectrum.error_ev,
+            )
+            table.add_row(species, direction, f"{spectrum.n_hops:,}", *(f"{value:.3f}" for value in figures))
+    return table
