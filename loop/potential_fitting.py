@@ -26,7 +26,7 @@ from ..surrogates.potentials.frame_report import FrameReport
 from ..surrogates.potentials.frame_split import split_frames
 from ..surrogates.potentials.frames import FrameSet, load_frames
 from ..surrogates.potentials.graph import build_graph
-from ..surrogates.potentials.settings import ModelSettings
+from ..surrogates.potentials.settings import ModelSettings, core_of
 from ..surrogates.potentials.staged_training import train_in_stages
 from ..surrogates.potentials.torch_potential import TorchPotential
 from ..surrogates.potentials.training import TrainingResult
@@ -140,6 +140,7 @@ def fit_potential(
         n_train=len(parts.train),
         reference_energies_ev=references,
         facts=_facts(config, settings, data, parts.train, errors, figures, result),
+        core_ang=core_of(config.potential, [frame.atoms for frame in parts.train], config.elements),
     )
     return PotentialFit(TorchPotential(spec, result.model), errors, figures, data.report, result)
 

@@ -94,6 +94,11 @@ def _convert_model(source: Path, target: Path) -> None:
         raise ConfigError(
             f"{source} adds reference energies to what its network gives; fit it with energy_reference: none"
         )
+    if potential.spec.core_ang:
+        raise ConfigError(
+            f"{source} adds the repulsion of nuclei to what its network gives, which DeePMD-kit's file has no place "
+            "for; fit it with potential.core: none"
+        )
     check_target(target)
     model = potential.model
     write_whole(target, lambda scratch: write_deepmd(model, scratch))

@@ -12,6 +12,7 @@ from ...structures.files import read_structures, write_structures
 from ...surrogates.potentials.committee import Committee
 from ...surrogates.potentials.d_optimality import d_optimal, energy_gradients
 from ...surrogates.potentials.environments import farthest_points
+from ...surrogates.potentials.optimizer_settings import LeastSquaresSettings
 from ...surrogates.potentials.torch_potential import TorchPotential
 from ..rounds.files import put
 from ..seeding import derive_seed
@@ -78,8 +79,10 @@ def _spread(site: Site, candidates: Sequence[Atoms], n: int, committee: Committe
         return []
     student = committee.members[0]
     if site.config.selection.diversity == "d_optimal" and isinstance(student, TorchPotential):
-        known = energy_gradients(student.model, [frame.atoms for frame in knowledge.frames])
-        return d_optimal(energy_gradients(student.model, candidates), n, known)
+        # of all labels anew: they are those of the student as it has become, and cost less than a step of its training
+        is_solved = isinstance(site.config.training.optimizer, LeastSquaresSettings)
+        known = energy_gradients(student.model, [f.atoms for f in knowledge.frames], linear_only=is_solved)
+        return d_optimal(energy_gradients(student.model, candidates, linear_only=is_solved), n, known)
     return farthest_points(knowledge.features_of(candidates), n, knowledge.features())
 
 

@@ -22,7 +22,7 @@ from ...surrogates.potentials.committee import Committee
 from ...surrogates.potentials.error_table import evaluate_errors
 from ...surrogates.potentials.frame import Frame
 from ...surrogates.potentials.native import force_field_of
-from ...surrogates.potentials.settings import potential_from_state
+from ...surrogates.potentials.settings import core_of, potential_from_state
 from ...surrogates.potentials.staged_training import train_in_stages, warm_up_checkpoint
 from ...surrogates.potentials.torch_potential import TorchPotential
 from ...surrogates.potentials.training import TrainingResult
@@ -130,6 +130,7 @@ def train_member(request: MemberTraining, tell: Tell) -> SurrogateState | None:
         len(request.frames),
         dict(request.references),
         facts,
+        core_of(config.potential, [frame.atoms for frame in request.frames], config.system.elements),
     )
     return TorchPotential(spec, result.model).state()
 

@@ -95,6 +95,11 @@ class DeepPotSettings(Settings):
     """Descriptor and embedding networks."""
     fitting_net: FittingSettings = FittingSettings()
     """Fitting networks."""
+    core: Literal["none", "zbl"] = "none"
+    """What holds atoms apart that come closer than in any structure that was learnt from: nothing but the networks, or
+    the screened repulsion of their nuclei (Ziegler, Biersack and Littmark). It sets in smoothly at the shortest
+    distance of each pair of species in the data, 0.7 times the sum of their covalent radii at most, and changes nothing
+    on the data. For collisions, very hot melts and exploration."""
     seed: int | None = Field(default=None, ge=0)
     """Of the first parameters; that of the training where it is unset."""
 

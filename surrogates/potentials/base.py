@@ -31,6 +31,8 @@ class PotentialSpec:
         reference_energies_ev: energy per atom of each element, eV, that was taken from the labels before the fit and
             that :meth:`Potential.evaluate` adds again, so that it compares with the labels. Empty when none was.
         facts: JSON-able facts for the potential's card: data, constraints, errors, valid range.
+        core_ang: pair of elements ``A-B`` -> distance, Å, below which :meth:`Potential.evaluate` adds the repulsion of
+            the nuclei, see :mod:`.core_repulsion`. Empty where it never does.
     """
 
     kind: str
@@ -39,6 +41,7 @@ class PotentialSpec:
     n_train: int = 0
     reference_energies_ev: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     facts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    core_ang: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @runtime_checkable

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+from ase import Atoms
 from pydantic import Field
 
 from ..base import SurrogateError, SurrogateState
@@ -16,9 +18,21 @@ from ..model_file import load_state, save_state
 from . import committee
 from .base import Potential
 from .committee import Committee, member_states
+from .core_repulsion import core_radii
 
 ModelSettings = Annotated[EamSettings | DeepPotSettings, Field(discriminator="kind")]
 """Settings of a model, by ``kind``."""
+
+
+def core_of(settings: ModelSettings, structures: Sequence[Atoms], elements: Sequence[str]) -> dict[str, float]:
+    """``core_ang`` of a potential with these settings that learns from these structures; mostly none.
+
+    Raises:
+        SurrogateError: an element that the potential lacks.
+    """
+    has_core = isinstance(settings, DeepPotSettings) and settings.core == "zbl"
+    return core_radii(structures, elements) if has_core else {}
+
 
 _KINDS = (eam.KIND, deeppot.KIND, committee.KIND)
 

@@ -14,6 +14,7 @@ from ase import Atoms
 from ...oracles.force_engine import Evaluation
 from ..base import SurrogateError, SurrogateState
 from .base import PotentialSpec
+from .core_repulsion import CoreRepulsion
 from .graph import Graph, build_graph, collate
 from .model import GraphEvaluator, PotentialModel
 
@@ -49,6 +50,7 @@ class TorchPotential:
             "n_train": self.spec.n_train,
             "reference_energies_ev": dict(self.spec.reference_energies_ev),
             "facts": dict(self.spec.facts),
+            "core_ang": dict(self.spec.core_ang),
         }
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.model.state_dict().items()}
         return SurrogateState(self.spec.kind, {"spec": spec, "model": dict(self.model.settings())}, arrays)
@@ -81,6 +83,10 @@ class TorchPotential:
             ) from error
 
     @cached_property
+    def _core(self) -> CoreRepulsion | None:
+        return CoreRepulsion(self.spec.core_ang, self.spec.elements) if self.spec.core_ang else None
+
+    @cached_property
     def _evaluator(self) -> GraphEvaluator | None:
         return self.model.evaluator()
 
@@ -88,11 +94,19 @@ class TorchPotential:
         references = np.array([self.spec.reference_energies_ev.get(symbol, 0.0) for symbol in self.spec.elements])
         found: list[Evaluation] = []
         for members in _chunks(graphs):
-            for graph, (energy, forces, virial) in zip(members, self._results(members), strict=True):
+            for graph, result in zip(members, self._results(members), strict=True):
+                energy, forces, virial = self._with_core(graph, result)
                 reference = float(references[graph.types].sum())
                 volume = graph.volume_ang3 if graph.volume_ang3 > 0.0 else np.nan  # molecules have no stress
                 found.append(Evaluation(energy + reference, forces, virial / volume))
         return found
+
+    def _with_core(self, graph: Graph, result: _Result) -> _Result:
+        """With the repulsion of nuclei that are too close."""
+        core = None if self._core is None else self._core.evaluate(graph)
+        if core is None:
+            return result
+        return result[0] + core[0], result[1] + core[1], result[2] + core[2]
 
     def _results(self, graphs: Sequence[Graph]) -> list[_Result]:
         """Energy, forces and virial of each graph."""

@@ -183,6 +183,15 @@ run 0
 """
 
 
+def test_a_model_with_a_repulsion_of_nuclei_is_not_written_without_it(alloysmith: CommandLine, tmp_path: Path) -> None:
+    model = DeepPotSettings(cutoff_ang=5.0, switch_ang=3.0, seed=0, core="zbl").build(["Al", "Ni"])
+    spec = PotentialSpec("deeppot", ("Al", "Ni"), 5.0, core_ang={"Al-Ni": 1.5})
+    save_potential(TorchPotential(spec, model), tmp_path / "model.safetensors")
+    ended = alloysmith("convert", tmp_path / "model.safetensors", "-o", tmp_path / "model.yaml")
+    assert ended.code != 0
+    assert "fit it with potential.core: none" in ended.err
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_model_runs_under_pair_style_deepmd(alloysmith: CommandLine, tmp_path: Path) -> None:
