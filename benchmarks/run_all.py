@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-_NO_BENCHMARKS = {Path(__file__).stem, "deepmd_peer"}
+_NO_BENCHMARKS = {Path(__file__).stem, "deepmd_peer", "snap_peer"}
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in _NO_BENCHMARKS)
 
 
