@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,8 +16,9 @@ from ..structures.settings import Settings
 from ..surrogates.barriers.base import BarrierModel, BarrierTrainer
 from ..surrogates.barriers.boosted_trees import BoostedTreesSettings
 from ..surrogates.barriers.data_settings import HopDataSettings, SplitBy
-from ..surrogates.barriers.hop_file import join, read_hops
+from ..surrogates.barriers.hop_file import HopTable, join, read_hops, with_returns
 from ..surrogates.barriers.hops import Hops
+from ..surrogates.barriers.repeated_hops import without_repeats
 from ..surrogates.barriers.ridge import RidgeSettings
 from ..surrogates.barriers.settings import BarrierSettings
 from ..surrogates.base import Report
@@ -78,27 +79,27 @@ def fit_barriers(
         report: called with (step, metrics); ``False`` ends the training with what is best so far.
 
     Raises:
-        ConfigError: no table is named, or it has too few compositions for the split.
+        ConfigError: no table is named, or one twice, or it has too few compositions for the split.
         SurrogateError: bad rows, all of them named; or too little data.
     """
     settings = config.data
     paths = list(data_files) or [settings.path(file) for file in settings.files]
     if not paths:
         raise ConfigError("the configuration names no table; add `data: {files: [FILE]}`, or give --data FILE")
-    tables = {str(path): read_hops(path, settings) for path in paths}
-    tests = {str(settings.path(file)): read_hops(settings.path(file), settings) for file in settings.test_files}
-    hops = join([table.hops for table in tables.values()])
-    fractions = {
-        "test": 0.0 if tests else settings.test_fraction,
-        "validation": settings.validation_fraction,
-    }
-    parts = split_hops(hops, settings.split_by, fractions, seed=derive_seed(config.seed, 0, "split"))
-    if tests:
-        parts["test"] = join([table.hops for table in tests.values()])
+    test_paths = [settings.path(file) for file in settings.test_files]
+    if len({*test_paths, *paths}) < len(test_paths) + len(paths):
+        raise ConfigError(f"a table is named twice among {', '.join(map(str, [*paths, *test_paths]))}; name each once")
+    # a hop that tests is never learnt, so that the tables of the tests come first
+    tables = without_repeats({str(path): read_hops(path, settings) for path in [*test_paths, *paths]}, settings)
+    tests = [tables[str(path)].hops for path in test_paths]
+    parts = _parts([tables[str(path)] for path in paths], tests, settings, seed=derive_seed(config.seed, 0, "split"))
+    train, validation = parts["training"], parts["validation"]
+    if settings.learn_returns:
+        train, validation = with_returns(train), with_returns(validation)
     elements = config.elements or tuple(sorted({e for part in parts.values() for e in part.elements}))
     model = config.barrier.fit(
-        parts["training"],
-        parts["validation"],
+        train,
+        validation,
         elements=elements,
         seed=derive_seed(config.seed, 0, "barriers"),
         report=report,
@@ -111,10 +112,49 @@ def fit_barriers(
         model,
         errors,
         errors_by_species(model, judged),
-        _baseline_errors(config, parts["training"], parts["validation"], judged, elements),
+        _baseline_errors(config, train, validation, judged, elements),
         judged_on,
-        {name: table.dropped for name, table in {**tables, **tests}.items() if table.dropped},
+        {name: table.dropped for name, table in tables.items() if table.dropped},
     )
+
+
+def _parts(
+    tables: Sequence[HopTable], tests: Sequence[Hops], settings: HopDataSettings, *, seed: int
+) -> dict[str, Hops]:
+    """Hops to learn from, to validate with and to test on."""
+    hops = join([table.hops for table in tables])
+    fractions = {"test": settings.test_fraction, "validation": settings.validation_fraction}
+    if settings.split_by == "column":
+        named = np.concatenate([table.parts for table in tables])
+        parts = split_by_name(hops, named, settings.validation_fraction, seed=seed)
+        tests = [*tests, *([parts["test"]] if "test" in parts else [])]
+    else:
+        parts = split_hops(hops, settings.split_by, fractions | ({"test": 0.0} if tests else {}), seed=seed)
+    return {**parts, "test": join(tests)} if tests else parts
+
+
+def split_by_name(hops: Hops, named: np.ndarray, validation_fraction: float, *, seed: int) -> dict[str, Hops]:
+    """The parts that a table names; where it names no validation, that is a share of the compositions to learn from.
+
+    Args:
+        named: ``[n_hops]``, each ``training``, ``validation`` or ``test``.
+
+    Raises:
+        ConfigError: another name, none, or nothing to learn from.
+    """
+    allowed = ("training", "validation", "test")
+    wrong = sorted(set(named.tolist()) - set(allowed))
+    if wrong:
+        raise ConfigError(
+            f"the column `split` holds {', '.join(repr(name) for name in wrong)}; it must say train, validation or "
+            "test for each hop, or use another `split_by`"
+        )
+    parts = {name: hops.take(named == name) for name in allowed if (named == name).any()}
+    if "training" not in parts:
+        raise ConfigError("the column `split` names no hops to learn from (train); use another `split_by`")
+    if "validation" not in parts:
+        parts |= split_hops(parts["training"], "composition", {"validation": validation_fraction}, seed=seed)
+    return parts
 
 
 def split_hops(hops: Hops, by: SplitBy, fractions: Mapping[str, float], *, seed: int) -> dict[str, Hops]:
@@ -129,7 +169,7 @@ def split_hops(hops: Hops, by: SplitBy, fractions: Mapping[str, float], *, seed:
     Raises:
         ConfigError: a part, or the training, would stay empty.
     """
-    keys = {
+    keys: dict[SplitBy, Callable[[], np.ndarray]] = {
         "composition": lambda: np.unique(hops.groups, return_inverse=True)[1],
         "structure": lambda: hops.crystal,
         "vacancy": lambda: np.unique(np.stack([hops.crystal, hops.vacancy]), axis=1, return_inverse=True)[1],

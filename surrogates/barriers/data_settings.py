@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from ...structures.settings import Settings
 
-SplitBy = Literal["composition", "structure", "vacancy", "hop"]
+SplitBy = Literal["composition", "structure", "vacancy", "hop", "column"]
 
 
 class ColumnSettings(Settings):
@@ -27,9 +27,14 @@ class ColumnSettings(Settings):
     barrier: str | None = None
     """Barrier: `barrier_ev`, `barrier`, `energy_barrier`, `migration_barrier`, `migration_energy`,
     `migration_energy_ev`."""
+    barrier_backward: str | None = None
+    """Barrier of the same hop the other way, if known: `barrier_backward_ev`, `barrier_backward`, `backward_barrier`,
+    `backward_barrier_ev`, `reverse_barrier`."""
     group: str | None = None
     """Name of the alloy, for a split by composition: `composition`, `alloy`, `group`; without it the composition of
     the structure is taken, in per cent."""
+    split: str | None = None
+    """What a hop is for, for `split_by: column`: `split`, holding `train`, `validation` or `test`."""
 
 
 class HopDataSettings(Settings):
@@ -45,12 +50,16 @@ class HopDataSettings(Settings):
     """The number of the first atom in the table."""
     barrier_unit: Literal["eV", "meV"] = "eV"
     """Unit of the barriers in the table."""
+    learn_returns: bool = True
+    """Learn each hop the other way too, where the table has its barrier in a column such as `barrier_backward_ev`."""
     split_by: SplitBy = "composition"
     """What is held out as a whole: the hops of a `composition`, of a `structure`, of a `vacancy`, or each `hop` by
     itself. Hops of one structure know one another, so that `vacancy` and `hop` flatter a model that is meant for new
-    alloys."""
+    alloys. `column`: what the column `split` of the table says, which `alloysmith barriers` writes; where it names no
+    hops for the validation, compositions of those to learn from are taken."""
     test_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
-    """Share of the compositions (structures, …) that is set aside for the test errors; none with `test_files`."""
+    """Share of the compositions (structures, …) that is set aside for the test errors; none with `test_files` or
+    `split_by: column`."""
     validation_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
     """Share of those that decides when a training stops and which weights are kept."""
     on_bad_row: Literal["error", "drop"] = "error"

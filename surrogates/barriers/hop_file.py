@@ -15,9 +15,10 @@ from ase import Atom, Atoms
 from ...errors import StructureError
 from ...structures.files import read_structures
 from ..base import SurrogateError
+from .crystal_lattice import CrystalLattice
 from .data_settings import HopDataSettings
 from .hop_lattice import hop_lattice
-from .hops import VACANT, Hops, hop_directions
+from .hops import PER_HOP, VACANT, Hops, hop_directions
 
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "structure": ("structure", "structure_file", "file", "path", "filename", "poscar"),
@@ -39,10 +40,19 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
         "migration_energy",
         "migration_energy_ev",
     ),
+    "barrier_backward": (
+        "barrier_backward_ev",
+        "barrier_backward",
+        "backward_barrier",
+        "backward_barrier_ev",
+        "reverse_barrier",
+    ),
     "group": ("composition", "alloy", "group"),
+    "split": ("split",),
     "failure": ("failure",),
 }
 _POSITION = ("vacancy_x", "vacancy_y", "vacancy_z")
+_PARTS = {"train": "training", "val": "validation"}
 _N_NAMED = 10
 _ON_SITE_ANG = 0.5  # an atom this near to a vacancy's position is in its place
 
@@ -57,12 +67,14 @@ class HopTable:
 
     Attributes:
         hops: the usable rows.
+        parts: ``[n_hops]``, what a column `split` says: ``training``, ``validation``, ``test``, or nothing.
         header: names of the columns.
         lines: all rows, as text by column.
         dropped: row number from 1 -> why it is no hop: what is wrong with it, or how its calculation failed.
     """
 
     hops: Hops
+    parts: np.ndarray
     header: tuple[str, ...]
     lines: tuple[Mapping[str, str], ...]
     dropped: Mapping[int, str]
@@ -75,7 +87,7 @@ class _Rows:
     crystals: list[Atoms] = field(default_factory=list)
     problems: dict[int, str] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
-    values: list[tuple[int, int, int, float, str, int]] = field(default_factory=list)
+    values: list[tuple[int, int, int, float, float, str, int]] = field(default_factory=list)
 
 
 def read_hops(path: Path, settings: HopDataSettings | None = None, *, barriers_needed: bool = True) -> HopTable:
@@ -96,29 +108,42 @@ def read_hops(path: Path, settings: HopDataSettings | None = None, *, barriers_n
     hops = _checked(rows)
     problems = dict(sorted(rows.problems.items()))
     if problems and (settings.on_bad_row == "error" or len(hops) == 0):
-        named = [f"row {number}: {reason}" for number, reason in list(problems.items())[:_N_NAMED]]
-        more = f"\n… and {len(problems) - _N_NAMED} more" if len(problems) > _N_NAMED else ""
-        raise HopFileError(
-            f"{path}: {len(problems)} of {len(lines)} rows are bad; correct them, or leave them out with "
-            "`on_bad_row: drop`\n" + "\n".join(named) + more
-        )
-    return HopTable(hops, header, lines, dict(sorted({**problems, **rows.failed}.items())))
+        raise HopFileError(told_rows(path, problems, len(lines)))
+    named = [lines[row - 1].get(columns["split"] or "", "").lower() for row in hops.rows.tolist()]
+    parts = np.array([_PARTS.get(name, name) for name in named], dtype=str)
+    return HopTable(hops, parts, header, lines, dict(sorted({**problems, **rows.failed}.items())))
 
 
 def join(parts: Sequence[Hops]) -> Hops:
     """The hops of several tables as one."""
-    offsets = np.cumsum([0, *(len(part.crystals) for part in parts)])
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("vacancy", "neighbour", "barriers_ev", "groups", "rows", "is_return")
-    }
-    crystal = np.concatenate([part.crystal + offset for part, offset in zip(parts, offsets, strict=False)])
-    lattices = {
-        k + int(offset): found
-        for part, offset in zip(parts, offsets, strict=False)
-        for k, found in part.lattices.items()
-    }
-    return Hops(tuple(atoms for part in parts for atoms in part.crystals), crystal, **columns, lattices=lattices)
+    offsets: list[int] = []
+    crystals: list[Atoms] = []
+    lattices: dict[int, CrystalLattice] = {}
+    for part in parts:
+        offsets.append(len(crystals))
+        crystals += part.crystals
+        lattices |= {k + offsets[-1]: found for k, found in part.lattices.items()}
+    crystal = np.concatenate([part.crystal + offset for part, offset in zip(parts, offsets, strict=True)])
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PER_HOP}
+    return Hops(tuple(crystals), crystal, **columns, lattices=lattices)
+
+
+def with_returns(hops: Hops) -> Hops:
+    """The hops, and those of them the other way whose barriers are known, in the same crystals."""
+    known = np.flatnonzero(np.isfinite(hops.return_barriers_ev))
+    back = hops.returning().take(known)
+    columns = {name: np.concatenate([getattr(hops, name), getattr(back, name)]) for name in PER_HOP}
+    return Hops(hops.crystals, np.concatenate([hops.crystal, back.crystal]), **columns, lattices=hops.lattices)
+
+
+def told_rows(path: Path | str, problems: Mapping[int, str], n_rows: int) -> str:
+    """The message for bad rows of a table: row from 1 -> what is wrong with it."""
+    named = [f"row {number}: {reason}" for number, reason in list(problems.items())[:_N_NAMED]]
+    more = f"\n… and {len(problems) - _N_NAMED} more" if len(problems) > _N_NAMED else ""
+    return (
+        f"{path}: {len(problems)} of {n_rows} rows are bad; correct them, or leave them out with "
+        "`on_bad_row: drop`\n" + "\n".join(named) + more
+    )
 
 
 def _read_table(path: Path) -> tuple[tuple[str, ...], tuple[Mapping[str, str], ...]]:
@@ -198,11 +223,12 @@ def _collect(
             if position:
                 vacancy = len(rows.crystals[crystal]) - 1
             barrier = _barrier(text["barrier"], settings, barriers_needed)
+            back = _barrier(text["barrier_backward"], settings, is_needed=False)
         except ValueError as error:
             rows.problems[number] = str(error)
             continue
         group = text["group"] or _composition(rows.crystals[crystal])
-        rows.values.append((crystal, vacancy, neighbour, barrier, group, number))
+        rows.values.append((crystal, vacancy, neighbour, barrier, back, group, number))
     return rows
 
 
@@ -303,7 +329,7 @@ def _composition(atoms: Atoms) -> str:
 
 def _checked(rows: _Rows) -> Hops:
     """The rows that pass the checks that need the whole crystal; the others are added to the problems."""
-    columns = list(zip(*rows.values, strict=True)) or [()] * 6
+    columns = list(zip(*rows.values, strict=True)) or [()] * 7
     crystal, vacancy, neighbour = (np.array(column, dtype=np.int64) for column in columns[:3])
     hops = Hops(
         tuple(rows.crystals),
@@ -311,8 +337,9 @@ def _checked(rows: _Rows) -> Hops:
         vacancy,
         neighbour,
         np.array(columns[3], dtype=float),
-        np.array(columns[4], dtype=str),
-        np.array(columns[5], dtype=np.int64),
+        np.array(columns[5], dtype=str),
+        np.array(columns[6], dtype=np.int64),
+        return_barriers_ev=np.array(columns[4], dtype=float),
     )
     is_good = np.ones(len(hops), dtype=bool)
     for k, members in hops.by_crystal():

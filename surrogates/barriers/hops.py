@@ -34,6 +34,8 @@ class Hops:
         rows: int64 ``[n_hops]``, row of each hop in its file, from 1, without the header.
         is_return: bool ``[n_hops]``, whether the hop goes the other way: the neighbour has hopped into the vacancy, and
             returns to its own site. None does where it is left out.
+        return_barriers_ev: ``[n_hops]``, barriers of the same hops the other way, eV; NaN where unknown, as all are
+            where it is left out.
     """
 
     crystals: tuple[Atoms, ...]
@@ -46,10 +48,13 @@ class Hops:
     lattices: dict[int, CrystalLattice] = field(default_factory=dict, repr=False)
     """What :meth:`lattice` found so far; parts of the hops share it."""
     is_return: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    return_barriers_ev: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         if len(self.is_return) == 0:
             object.__setattr__(self, "is_return", np.zeros(len(self.crystal), dtype=bool))
+        if len(self.return_barriers_ev) == 0:
+            object.__setattr__(self, "return_barriers_ev", np.full(len(self.crystal), np.nan))
 
     def __len__(self) -> int:
         return len(self.crystal)
@@ -66,12 +71,13 @@ class Hops:
 
     def take(self, index: np.ndarray) -> Hops:
         """The hops of ``index``, numbers or a mask."""
-        parts = ("crystal", "vacancy", "neighbour", "barriers_ev", "groups", "rows", "is_return")
-        return replace(self, **{name: getattr(self, name)[index] for name in parts})
+        return replace(self, **{name: getattr(self, name)[index] for name in ("crystal", *PER_HOP)})
 
     def returning(self) -> Hops:
-        """The same hops the other way; their barriers are not known."""
-        return replace(self, is_return=~self.is_return, barriers_ev=np.full(len(self), np.nan))
+        """The same hops the other way, with their barriers where these are known."""
+        return replace(
+            self, is_return=~self.is_return, barriers_ev=self.return_barriers_ev, return_barriers_ev=self.barriers_ev
+        )
 
     def digest(self) -> str:
         """Hash of the hops and of the crystals that they are in; barriers are not part of it."""
@@ -110,6 +116,10 @@ class Hops:
         order = np.argsort(self.crystal, kind="stable")
         firsts = np.flatnonzero(np.diff(self.crystal[order], prepend=-1))
         return [(int(self.crystal[part[0]]), part) for part in np.split(order, firsts[1:]) if len(part)]
+
+
+PER_HOP = ("vacancy", "neighbour", "barriers_ev", "groups", "rows", "is_return", "return_barriers_ev")
+"""Columns of :class:`Hops` with a value for each hop, besides the number of its crystal."""
 
 
 @dataclass(frozen=True)
