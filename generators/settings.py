@@ -10,6 +10,7 @@ from .annealing import AnnealingSettings
 from .composition_moves import CompositionMovesSettings
 from .genetic import GeneticSettings
 from .local_search import LocalSearchSettings
+from .ordering_model.generator import OrderingModelSettings
 from .random_orderings import RandomOrderingsSettings
 from .surrogate_search import SurrogateSearchSettings
 
@@ -19,7 +20,8 @@ GeneratorSettings = Annotated[
     | CompositionMovesSettings
     | GeneticSettings
     | AnnealingSettings
-    | SurrogateSearchSettings,
+    | SurrogateSearchSettings
+    | OrderingModelSettings,
     Field(discriminator="kind"),
 ]
 """Settings of any generator; ``.build(name, space)`` makes it."""

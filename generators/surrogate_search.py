@@ -21,6 +21,7 @@ from .base import Candidate, History, Lineage
 from .feasibility import Feasibility, learn_feasibility
 from .ordering_search import OrderingSearch, Scored
 from .random_orderings import RandomOrderingsSettings
+from .relatives import Relatives
 from .seen import HistoryIndex, Known, known_keys, make_candidate, read_history, structure_key
 
 _PRINT_DIGITS = 9
@@ -71,7 +72,7 @@ class SurrogateSearch:
     ) -> list[Candidate]:
         """The ``n`` best new ones, taking turns between levels of optimism across all phases."""
         seen = known_keys(history, self.space)
-        relatives = {lattice.phase: _Relatives(index, lattice) for lattice in lattices}
+        relatives = {lattice.phase: Relatives(index, lattice) for lattice in lattices}
         candidates: list[Candidate] = []
         for which, row, level in _by_turns(found):
             if len(candidates) == n:
@@ -153,22 +154,6 @@ def _by_turns(found: Sequence[Scored]) -> Iterator[tuple[int, int, int]]:
             if i not in given:
                 given.add(i)
                 yield int(owners[i]), int(rows[i]), level
-
-
-class _Relatives:
-    """Evaluated structures of one lattice, to find the one that shares most sites."""
-
-    def __init__(self, index: HistoryIndex, lattice: ParentLattice) -> None:
-        known = [k for k in index.by_id.values() if k.lattice is lattice and k.score is not None and k.is_in_site_order]
-        self._ids = [k.request_id for k in known]
-        self._occupations = np.array([k.occupation for k in known])
-
-    def nearest(self, occupation: np.ndarray) -> tuple[str, ...]:
-        """Request id of the nearest one, the latest of equals; empty without any."""
-        if not self._ids:
-            return ()
-        shared = (self._occupations == occupation).sum(axis=1)
-        return (self._ids[len(shared) - 1 - int(shared[::-1].argmax())],)
 
 
 class SurrogateSearchSettings(Settings):

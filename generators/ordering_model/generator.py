@@ -1,0 +1,199 @@
+"""Proposes orderings from a model of orderings that learns from the campaign's evaluations.
+
+A proposal samples, from the model, orderings that are much better than others of their composition: new ones at
+compositions near those of the best, and variants of the best, some of whose sites are emptied and filled anew. The
+model predicts the score of each; the best go through the same again; the best new ones of all are proposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from ...structures.lattice import ParentLattice
+from ...structures.settings import Settings
+from ...structures.space import DesignSpace
+from ..base import Candidate, History, Lineage
+from ..learned import remembered_fit, training_labels
+from ..moves import shift_composition
+from ..random_orderings import RandomOrderingsSettings
+from ..relatives import Relatives
+from ..seen import Known, known_keys, make_candidate, read_history, structure_key
+from .training import Labelled, NetworkSizes, OrderingModel, fit_ordering_model
+
+_LEAST_OF_A_PHASE = 4  # labels; the model does not speak of a phase with fewer
+
+
+class OrderingModelSettings(Settings):
+    """A masked diffusion model of orderings on the lattice, conditioned on composition, phase and property; learns from
+    the campaign's evaluations, and proposes random orderings before it has any."""
+
+    kind: Literal["ordering_model"] = "ordering_model"
+    n_initial: int = Field(default=32, ge=8)
+    """Labels before the model is fitted for the first time."""
+    growth: float = Field(default=1.4, ge=1.05)
+    """Factor by which labels grow between fits."""
+    random_share: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Chance of each proposal to be a random ordering instead, which keeps the model informed off the beaten track."""
+    n_samples: PositiveInt = 128
+    """Orderings sampled in each round of a proposal."""
+    n_rounds: PositiveInt = 4
+    """Rounds of a proposal; each starts from the best that the model foresees after the one before."""
+    n_calls: PositiveInt = 12
+    """Calls of the network that fill an ordering's empty sites."""
+    wanted: float = Field(default=3.0, ge=0.0)
+    """Excess over the mean of a composition to ask for, in standard deviations: up to this, half of it at least."""
+    n_shells: int = Field(default=4, ge=1, le=6)
+    """Neighbour shells that sites look at in each layer."""
+    n_channels: PositiveInt = 32
+    """Features of a site."""
+    n_layers: PositiveInt = 2
+    """Rounds of messages between sites."""
+    n_steps: PositiveInt = 300
+    """Optimizer steps of each fit."""
+    batch_size: PositiveInt = 32
+    """Structures in a step."""
+    learning_rate: PositiveFloat = 5e-3
+    """Largest learning rate of a fit."""
+
+    def build(self, name: str, space: DesignSpace) -> OrderingModelGenerator:
+        """The generator of these settings."""
+        return OrderingModelGenerator(name, space, self)
+
+    @property
+    def sizes(self) -> NetworkSizes:
+        """The part that the network and its training are made from."""
+        return NetworkSizes(
+            self.n_shells, self.n_channels, self.n_layers, self.n_steps, self.batch_size, self.learning_rate
+        )
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Orderings of one lattice with the scores that the model foresees."""
+
+    lattice: ParentLattice
+    occupations: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class OrderingModelGenerator:
+    """Proposes what the model samples and foresees to be best."""
+
+    name: str
+    space: DesignSpace
+    settings: OrderingModelSettings
+
+    def propose(self, n: int, history: History, *, seed: int) -> Sequence[Candidate]:
+        """Propose ``n`` new structures; fewer only where the space is exhausted."""
+        rng = np.random.default_rng(seed)
+        index = read_history(history, self.space)
+        data = self._data(training_labels(index, self.settings.n_initial, self.settings.growth))
+        labelled = [known for part in data for known in part]
+        n_random = n if not labelled else int(rng.binomial(n, self.settings.random_share))
+        proposed: list[Candidate] = []
+        if labelled:
+            key = (self.settings.sizes, self.space, history.objective)
+            model = remembered_fit(key, labelled, lambda: self._fit(data))
+            ranked = [k for k in index.best(len(index.by_id)) if k.lattice.phase in model.phases]
+            pools = self._search(model, ranked, rng)
+            relatives = {pool.lattice.phase: Relatives(index, pool.lattice) for pool in pools}
+            seen = known_keys(history, self.space)
+            for which, row in _best_first(pools):
+                if len(proposed) == n - n_random:
+                    break
+                lattice, occupation = pools[which].lattice, pools[which].occupations[row]
+                structure = structure_key(lattice, occupation)
+                if structure in seen:
+                    continue
+                seen.add(structure)
+                facts = {"forecast": float(pools[which].scores[row])}
+                lineage = Lineage(self.name, "sampled", relatives[lattice.phase].nearest(occupation), facts)
+                proposed.append(make_candidate(self.space, lattice, occupation, lineage, structure))
+        pending = (*history.pending, *proposed)
+        beside = History(history.objective, history.evaluations, pending, history.surrogate)
+        random = RandomOrderingsSettings().build(self.name, self.space)
+        return [*proposed, *random.propose(n - len(proposed), beside, seed=seed)]
+
+    def _data(self, labelled: Sequence[Known]) -> list[list[Known]]:
+        """Labels by lattice, lattices with too few left out."""
+        parts = [[known for known in labelled if known.lattice is lattice] for lattice in self.space.lattices]
+        return [part for part in parts if len(part) >= _LEAST_OF_A_PHASE]
+
+    def _fit(self, data: Sequence[Sequence[Known]]) -> OrderingModel:
+        labelled = [
+            Labelled(
+                part[0].lattice,
+                np.array([known.occupation for known in part]),
+                np.array([known.score for known in part], dtype=float),
+            )
+            for part in data
+        ]
+        return fit_ordering_model(self.space, labelled, self.settings.sizes, seed=sum(map(len, data)))
+
+    def _search(self, model: OrderingModel, ranked: Sequence[Known], rng: np.random.Generator) -> list[_Pool]:
+        """Everything sampled, with what is foreseen of it."""
+        s = self.settings
+        parents: list[tuple[ParentLattice, np.ndarray]] = [(k.lattice, k.occupation) for k in ranked[: s.n_samples]]
+        pools: list[_Pool] = []
+        for _ in range(s.n_rounds):
+            drafts: dict[ParentLattice, list[tuple[np.ndarray, np.ndarray]]] = {}
+            for _ in range(s.n_samples):
+                lattice, occupation = parents[int(rng.integers(len(parents), size=3).min())]
+                drafts.setdefault(lattice, []).append(self._draft(rng, occupation))
+            for lattice, pairs in drafts.items():
+                emptied, counts = (np.array(x) for x in zip(*pairs, strict=True))
+                wanted = s.wanted * rng.uniform(0.5, 1.0, size=len(pairs))
+                filled = model.sample(lattice, emptied, counts, wanted, s.n_calls, rng)
+                pools.append(_Pool(lattice, filled, model.predict(lattice, filled)))
+            parents = [(pools[i].lattice, pools[i].occupations[row]) for i, row in _best_first(pools)][
+                : s.n_samples // 4
+            ]
+            parents = parents or [(k.lattice, k.occupation) for k in ranked]
+        return pools
+
+    def _draft(self, rng: np.random.Generator, occupation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """An occupation with empty sites, and the counts it is to have when filled.
+
+        One in four begins anew at a random composition or at its parent's; the others keep a random share of the sites.
+        """
+        lot = rng.random()
+        n_sites = len(occupation)
+        n_elements = len(self.space.elements)
+        empty = np.full(n_sites, n_elements, dtype=np.int8)
+        if lot < 0.05:
+            lattice = next(lattice for lattice in self.space.lattices if lattice.n_sites == n_sites)
+            return empty, self.space.random_counts(rng, lattice)
+        changed: np.ndarray | None = occupation
+        if rng.random() < 0.6:
+            changed = shift_composition(rng, self.space, occupation, int(rng.geometric(0.4)))
+        counts = self.space.counts(occupation if changed is None else changed)
+        if lot < 0.25:
+            return empty, counts
+        kept = occupation.copy()
+        n_empty = int(rng.integers(2, max(3, n_sites // 2 + 1)))
+        kept[rng.choice(n_sites, size=min(n_empty, n_sites), replace=False)] = n_elements
+        for k in range(n_elements):  # where the new composition has fewer of an element than are kept
+            surplus = int((kept == k).sum()) - int(counts[k])
+            if surplus > 0:
+                kept[rng.choice(np.flatnonzero(kept == k), size=surplus, replace=False)] = n_elements
+        return kept, counts
+
+
+def _best_first(pools: Sequence[_Pool]) -> list[tuple[int, int]]:
+    """(pool, row) of all that was sampled, the best forecast first, without repeats of one ordering."""
+    if not pools:
+        return []
+    scores = np.concatenate([pool.scores for pool in pools])
+    owners = np.concatenate([np.full(len(pool.scores), i) for i, pool in enumerate(pools)])
+    rows = np.concatenate([np.arange(len(pool.scores)) for pool in pools])
+    found: dict[tuple[str, bytes], tuple[int, int]] = {}
+    for i in np.argsort(-scores, kind="stable").tolist():
+        pool = pools[owners[i]]
+        found.setdefault((pool.lattice.phase, pool.occupations[rows[i]].tobytes()), (int(owners[i]), int(rows[i])))
+    return list(found.values())
