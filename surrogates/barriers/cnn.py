@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from .base import BarrierSpec
@@ -18,6 +18,7 @@ from .density_maps import (
     density_maps_on,
     environments,
     map_grid,
+    turns_of_lattice,
 )
 from .hops import Hops
 from .network_model import NetworkSettings
@@ -33,8 +34,9 @@ class CnnSettings(NetworkSettings):
     """The pictures."""
     layers_per_stage: int = Field(default=1, ge=1, le=8)
     """Convolutions in each of the four stages, n of the paper's 4n layers; max-pooling stands between the stages."""
-    filters: int = Field(default=60, ge=1)
-    """Filters of 3 × 3 × 3 voxels in each convolution."""
+    filters: PositiveInt | tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = 60
+    """Filters of 3 × 3 × 3 voxels in each convolution, or in those of each stage: later stages see fewer voxels, and
+    more filters cost little there."""
 
     def facts(self, hops: Hops) -> dict[str, Any]:
         """The voxels, which depend on the crystals."""
@@ -43,12 +45,15 @@ class CnnSettings(NetworkSettings):
 
     def network(self, spec: BarrierSpec) -> nn.Module:
         """See :class:`~.network_model.NetworkSettings`."""
-        return BarrierCnn(len(spec.elements), self.maps.n_voxels, self.layers_per_stage, self.filters)
+        filters = self.filters if isinstance(self.filters, tuple) else (self.filters,) * _N_STAGES
+        return BarrierCnn(len(spec.elements), self.maps.n_voxels, self.layers_per_stage, filters)
 
     def inputs(self, hops: Hops, spec: BarrierSpec) -> MapInputs:
         """See :class:`~.network_model.NetworkSettings`."""
         found = environments(hops, spec.phase, self.maps, spec.elements)
-        return MapInputs(found, MapGrid(spec.facts["n_voxels"], spec.facts["half_ang"]), len(spec.elements))
+        grid = MapGrid(spec.facts["n_voxels"], spec.facts["half_ang"])
+        turns = turns_of_lattice(spec.phase) if self.maps.turns == "lattice" else None
+        return MapInputs(found, grid, len(spec.elements), turns)
 
 
 class BarrierCnn(nn.Module):
@@ -57,21 +62,22 @@ class BarrierCnn(nn.Module):
     Args:
         n_species: channels of the pictures.
         n_voxels: along an edge, a multiple of 8.
+        filters: of the convolutions in each stage.
     """
 
-    def __init__(self, n_species: int, n_voxels: int, layers_per_stage: int, filters: int) -> None:
+    def __init__(self, n_species: int, n_voxels: int, layers_per_stage: int, filters: tuple[int, ...]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         n_channels = n_species
-        for stage in range(_N_STAGES):
+        for stage, width in enumerate(filters):
             for _ in range(layers_per_stage):
                 # the normalization has a constant of its own
-                layers += [nn.Conv3d(n_channels, filters, 3, padding=1, bias=False), nn.BatchNorm3d(filters), nn.ReLU()]
-                n_channels = filters
+                layers += [nn.Conv3d(n_channels, width, 3, padding=1, bias=False), nn.BatchNorm3d(width), nn.ReLU()]
+                n_channels = width
             if stage < _N_STAGES - 1:
                 layers.append(nn.MaxPool3d(2))
         self.stages = nn.Sequential(*layers)
-        self.output = nn.Linear(filters * (n_voxels // 8) ** 3, 1)
+        self.output = nn.Linear(n_channels * (n_voxels // 8) ** 3, 1)
         for module in self.stages:
             if isinstance(module, nn.Conv3d):  # half the time on a CPU
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
@@ -87,10 +93,13 @@ class MapInputs:
     """Pictures of hops, drawn batch by batch when they are asked for.
 
     On the CPU each call draws into the same memory, so a batch is to be used before the next is asked for.
+
+    Args:
+        turns: angles that pictures are turned by, radian; any if left out.
     """
 
-    def __init__(self, found: Environments, grid: MapGrid, n_species: int) -> None:
-        self._found, self._grid, self._n_species = found, grid, n_species
+    def __init__(self, found: Environments, grid: MapGrid, n_species: int, turns: np.ndarray | None = None) -> None:
+        self._found, self._grid, self._n_species, self._turns = found, grid, n_species, turns
         self._memory = np.zeros((0, n_species, *(grid.n_voxels,) * 3), dtype=np.float32)
 
     def __len__(self) -> int:
@@ -98,8 +107,14 @@ class MapInputs:
 
     def batch(self, index: np.ndarray, device: torch.device, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
         """Pictures ``[n, n_species, n_voxels, n_voxels, n_voxels]``, turned at random about the hop with ``rng``."""
-        angles = np.zeros(len(index)) if rng is None else rng.uniform(0.0, 2.0 * np.pi, len(index))
         found = self._found.take(index)
+        angles = np.zeros(len(index))
+        if rng is not None:
+            if self._turns is None:
+                angles = rng.uniform(0.0, 2.0 * np.pi, len(index))
+            else:
+                angles = rng.choice(self._turns, len(index))
+                found = found.mirrored(rng.random(len(index)) < 0.5)
         if device.type != "cpu":
             return (density_maps_on(device, found, self._grid, self._n_species, angles),)
         if len(self._memory) < len(index):

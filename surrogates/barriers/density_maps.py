@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,6 +37,9 @@ class DensityMapSettings(Settings):
     """Voxels along an edge."""
     margin: float = Field(default=1.05, ge=1.0, le=2.0)
     """Half the edge of the picture in cutoff radii; 8.0 Å to 7.6 Å in the paper."""
+    turns: Literal["any", "lattice"] = "any"
+    """How training pictures are turned about the hop: by `any` angle, as in the paper, or only by those that leave the
+    lattice as it is, mirrored or not, which keeps a site in its voxels and is learnt from fewer hops."""
     ideal_sites: bool = False
     """Put atoms on the sites of the lattice, rather than where the structure file has them."""
 
@@ -58,6 +62,12 @@ class Environments:
     def take(self, index: np.ndarray) -> Environments:
         """Those of some hops."""
         return Environments(self.vectors[index], self.species[index])
+
+    def mirrored(self, is_mirrored: np.ndarray) -> Environments:
+        """Those hops of ``is_mirrored``, bool ``[n_hops]``, reflected at the plane of the lattice across y."""
+        signs = np.ones((len(self), 1, 3))
+        signs[:, 0, 1] = np.where(is_mirrored, -1.0, 1.0)
+        return Environments(self.vectors * signs, self.species)
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,7 @@ def environments(hops: Hops, phase: Phase, settings: DensityMapSettings, element
     lattice = hop_lattice(phase, 8)
     sphere = _sphere(lattice, settings.n_shells)
     frames = _reference_frames(lattice)
+    handed = np.linalg.det(lattice.turns)
     vectors = np.empty((len(hops), len(sphere), 3))
     species = np.empty((len(hops), len(sphere)), dtype=np.int8)
     for k, members in hops.by_crystal():
@@ -129,7 +140,10 @@ def environments(hops: Hops, phase: Phase, settings: DensityMapSettings, element
             offsets = _offsets(atoms.positions, crystal)
             places = places + offsets[reached] - offsets[vacancy][:, None]
             hop = hop + offsets[origin] - offsets[vacancy]
-        vectors[members] = places @ np.swapaxes(_frames(hop, frames[direction] @ crystal.axes), 1, 2)
+        turned = _frames(hop, frames[direction] @ crystal.axes)
+        # all hops see the same lattice
+        turned[:, 2] *= handed[direction, None] * np.sign(np.linalg.det(crystal.axes))
+        vectors[members] = places @ np.swapaxes(turned, 1, 2)
         species[members] = found
     return Environments(vectors, species)
 
@@ -182,6 +196,12 @@ def _sphere(lattice: HopLattice, n_shells: int) -> np.ndarray:
     return np.asarray(sites[squared <= np.unique(squared)[n_shells - 1]])
 
 
+def turns_of_lattice(phase: Phase) -> np.ndarray:
+    """Angles of the rotations about a hop that leave the lattice as it is, radian."""
+    n_turns = {"bcc": 3, "fcc": 2}[phase]
+    return np.asarray(np.arange(n_turns) * 2.0 * np.pi / n_turns)
+
+
 def _reference_frames(lattice: HopLattice) -> np.ndarray:
     """For each direction a lattice vector at a right angle to it, the same up to symmetry, ``[n_directions, 3]``."""
     across = {"bcc": np.array([1, -1, 0]), "fcc": np.array([0, 0, 1])}[lattice.phase]
@@ -189,7 +209,7 @@ def _reference_frames(lattice: HopLattice) -> np.ndarray:
 
 
 def _frames(hop: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """Rotations ``[n, 3, 3]`` that put the hop on the x axis; rows are the new axes."""
+    """Rotations ``[n, 3, 3]`` that put the hop on the x axis; rows are the new axes, right-handed."""
     x = hop / np.linalg.norm(hop, axis=1, keepdims=True)
     y = across - (across * x).sum(axis=1, keepdims=True) * x
     y /= np.linalg.norm(y, axis=1, keepdims=True)

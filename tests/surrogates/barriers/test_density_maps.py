@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from alloysmith.structures.base import Phase
+from alloysmith.surrogates.barriers.cnn import MapInputs
 from alloysmith.surrogates.barriers.density_maps import (
     DensityMapSettings,
     Environments,
@@ -13,6 +15,7 @@ from alloysmith.surrogates.barriers.density_maps import (
     density_maps_on,
     environments,
     map_grid,
+    turns_of_lattice,
 )
 from alloysmith.surrogates.barriers.hops import Hops, all_hops
 from alloysmith.tests.surrogates.barriers.hop_tables import ELEMENTS, random_crystal
@@ -93,9 +96,9 @@ def test_a_turned_crystal_gives_the_same_maps(hops: Hops) -> None:
     maps = []
     for which in (hops, turned):
         found = environments(which, "bcc", settings, ELEMENTS)
-        views = [density_maps(found, grid, 3, np.full(3, k * np.pi / 3.0)) for k in range(6)]
+        views = [density_maps(found, grid, 3, np.full(3, angle)) for angle in turns_of_lattice("bcc")]
         maps.append(np.stack(views).copy())
-    # cubic axes may be found in another order: the same up to a turn of 60° about the hop, and a mirror
+    # cubic axes may be found in another order: the same up to a turn of the lattice about the hop, and a mirror
     for h in range(3):
         images = [*maps[1][:, h], *maps[1][:, h, :, ::-1]]
         assert min(np.abs(image - maps[0][0, h]).max() for image in images) < 1e-5
@@ -122,3 +125,24 @@ def test_ideal_sites_forget_the_relaxation(hops: Hops) -> None:
 
 def _rest(hops: Hops) -> tuple[np.ndarray, ...]:
     return hops.barriers_ev, hops.groups, hops.rows
+
+
+@pytest.mark.parametrize("phase", ["bcc", "fcc"])
+def test_turns_of_the_lattice_keep_each_site_in_its_voxels(phase: Phase) -> None:
+    hops = all_hops([random_crystal(0, phase)]).take(np.arange(24))
+    ideal = DensityMapSettings(n_shells=4, n_voxels=16, turns="lattice")
+    found, grid = environments(hops, phase, ideal, ELEMENTS), map_grid(ideal, hops)
+    one_kind = Environments(found.vectors, np.where(found.species >= 0, 0, -1))
+    views = [
+        density_maps(one_kind.mirrored(np.full(24, mirrored)), grid, 1, np.full(24, angle)).copy()
+        for angle in turns_of_lattice(phase)
+        for mirrored in (False, True)
+    ]
+    assert len(views) == {"bcc": 6, "fcc": 4}[phase]
+    for view in views:
+        np.testing.assert_allclose(view, np.broadcast_to(views[0][0], view.shape), atol=1e-6)
+    with_species = [density_maps(found, grid, 3, np.full(24, angle)).copy() for angle in turns_of_lattice(phase)]
+    assert np.abs(with_species[0] - with_species[1]).max() > 0.1
+    inputs = MapInputs(found, grid, 3, turns_of_lattice(phase))
+    (drawn,) = inputs.batch(np.zeros(40, dtype=int), torch.device("cpu"), np.random.default_rng(0))
+    assert len({picture.numpy().round(3).tobytes() for picture in drawn}) == len(views)
