@@ -151,12 +151,16 @@ def _chosen(frames: Sequence[Atoms], name: str, index: str) -> Atoms:
 
 def table_text(hops: Sequence[WantedHop], results: Sequence[Label | Failure | None]) -> str:
     """The table of barriers as CSV; hops that have not been reached are left out."""
+    pairs = zip(hops, results, strict=True)
+    return rows_text([table_row(wanted, result) for wanted, result in pairs if result is not None])
+
+
+def rows_text(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows of a table of barriers as CSV."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for wanted, result in zip(hops, results, strict=True):
-        if result is not None:
-            writer.writerow(_row(wanted, result))
+    writer.writerows(rows)
     return buffer.getvalue()
 
 
@@ -173,14 +177,15 @@ def saddle_rows(hops: Sequence[WantedHop], results: Sequence[Label | Failure | N
     return rows
 
 
-def _row(wanted: WantedHop, result: Label | Failure) -> Mapping[str, object]:
-    row: dict[str, object] = {
+def table_row(wanted: WantedHop, result: Label | Failure) -> dict[str, str]:
+    """A row of the table of barriers, by column."""
+    row = {
         "structure": wanted.source,
-        "vacancy_site": wanted.hop.vacancy_site,
-        "neighbour": wanted.hop.neighbour,
-        "moving_species": wanted.crystal.symbols[wanted.hop.neighbour],
+        "vacancy_site": str(wanted.hop.vacancy_site),
+        "neighbour": str(wanted.hop.neighbour),
+        "moving_species": str(wanted.crystal.symbols[wanted.hop.neighbour]),
         "composition": _composition(wanted.crystal),
-        "split": wanted.crystal.info.get("split", ""),
+        "split": str(wanted.crystal.info.get("split", "")),
     }
     if isinstance(result, Failure):
         return row | {"failure": str(result.kind), "failure_message": " ".join(result.message.split())}

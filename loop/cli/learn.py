@@ -1,7 +1,8 @@
-"""`alloysmith learn`: a potential that learns from an oracle in rounds."""
+"""`alloysmith learn`: a potential, or a barrier model, that learns from an oracle in rounds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +16,10 @@ from ..learning.learning import learn as run_learning
 from ..learning.rounds import POTENTIAL_NAME, RoundRecord
 from ..learning.search import SettingsSearch
 from ..rounds.site import Stage
+from ..yaml_source import read_yaml
 from .arguments import ConfigArgument, SetOption, find_config
 from .console import notes, output
+from .learn_barriers import learn_barriers
 
 _RUNS_IT = "`alloysmith md` runs it"
 
@@ -26,20 +29,35 @@ def learn(
     run_dir: Annotated[Path, typer.Option("--run-dir", metavar="DIR", help="Folder of the learning.")],
     overrides: SetOption = None,
 ) -> None:
-    """Learn a potential from an oracle, in rounds of exploration.
+    """Learn a potential, or migration barriers, from an oracle in rounds.
 
-    Round 0 labels perturbed crystals. Each round after it trains a committee on all labels, runs molecular dynamics
-    with it at the temperatures, pressures and compositions of the configuration, labels those of the visited
-    structures on which the committee disagrees, far from each other and from what is known, and notes how wrong it
-    was. Trainings, runs and labels are spread over the workers of `execution`. It ends when little new is visited and
-    the error no longer falls, or when the budget is spent. DIR then holds potential.safetensors, and each round's
-    structures, labels and figures.
+    A configuration with `potential:` learns a potential. Round 0 labels perturbed crystals. Each round after it trains
+    a committee on all labels, runs molecular dynamics with it at the temperatures, pressures and compositions of the
+    configuration, labels those of the visited structures on which the committee disagrees, far from each other and from
+    what is known, and notes how wrong it was. Trainings, runs and labels are spread over the workers of `execution`. It
+    ends when little new is visited and the error no longer falls, or when the budget is spent. DIR then holds
+    potential.safetensors, and each round's structures, labels and figures.
+
+    A configuration with `barrier:` learns vacancy migration barriers. Round 0 computes those of random hops of a pool;
+    each round after it those of the hops that a committee is unsure of, that are unlike each other, or random ones, and
+    trains the committee again. It ends when the error on validation hops, or the predicted spectrum of barriers, no
+    longer changes. DIR then holds barriers.csv and model.safetensors.
 
     The same command goes on with a learning that was interrupted or killed; no label is made twice.
 
     Example: alloysmith learn learn_nicr --run-dir runs/nicr
+
+    Example: alloysmith learn learn_barriers_tanbmo --run-dir runs/barriers
     """
-    settings = load_learning_config(find_config(config), overrides or ())
+    path = find_config(config)
+    if "barrier" in read_yaml(path).data:
+        learn_barriers(path, run_dir, overrides or ())
+    else:
+        _learn_potential(path, run_dir, overrides or ())
+
+
+def _learn_potential(path: Path, run_dir: Path, overrides: Sequence[str]) -> None:
+    settings = load_learning_config(path, overrides)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[detail]}"))
     with Progress(*columns, TimeElapsedColumn(), console=notes(), transient=True) as progress:
         bar = progress.add_task("reading", total=None, detail="")

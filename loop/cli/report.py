@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from ...errors import ConfigError
+from ..barrier_learning.pool import POOL_NAME
+from ..report.barrier_learning import barrier_learning_report
 from ..report.build import write_page, write_report
 from ..report.learning import is_learning, learning_report
 from .arguments import RunDirArgument
@@ -26,7 +28,8 @@ def report(
 ) -> None:
     """Write a campaign's report, one HTML file that works offline.
 
-    Also that of a learning (`alloysmith learn`): errors, exploration, and the committee's calibration.
+    Also that of a learning (`alloysmith learn`): errors, and of potentials exploration and the committee's calibration,
+    of barriers spectra and parity.
 
     Runs whose configurations have the same name are drawn together, as median and range.
 
@@ -36,7 +39,8 @@ def report(
     if is_learning(run_dir):
         if baselines:
             raise ConfigError(f"{run_dir} is a learning, which has no baselines; leave --baseline out")
-        write_page(learning_report(run_dir), target)
+        is_of_barriers = (run_dir / POOL_NAME).is_file()
+        write_page(barrier_learning_report(run_dir) if is_of_barriers else learning_report(run_dir), target)
     else:
         write_report(run_dir, target, baselines or ())
     output().print(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)", markup=False)

@@ -8,10 +8,11 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from ..base import SurrogateError, SurrogateState
-from . import boosted_trees, network_model, ridge
+from . import boosted_trees, committee, network_model, ridge
 from .base import BarrierModel
 from .boosted_trees import BoostedTrees, BoostedTreesSettings
 from .cnn import CnnSettings
+from .committee import BarrierCommittee, committee_from_state
 from .dense_network import DenseNetworkSettings
 from .lattice_network import LatticeNetworkSettings
 from .network_model import NetworkModel, network_from_state
@@ -31,10 +32,15 @@ def _read_network(state: SurrogateState) -> NetworkModel:
     return network_from_state(state, TypeAdapter(NetworkKinds).validate_python)
 
 
+def _read_committee(state: SurrogateState) -> BarrierCommittee:
+    return committee_from_state(state, barrier_model_from_state)
+
+
 _READERS: dict[str, Callable[[SurrogateState], BarrierModel]] = {
     ridge.KIND: Ridge.from_state,
     boosted_trees.KIND: BoostedTrees.from_state,
     network_model.KIND: _read_network,
+    committee.KIND: _read_committee,
 }
 
 
