@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -95,10 +96,23 @@ class Trees:
 
     def values(self, features: np.ndarray) -> np.ndarray:
         """Sum of the trees, ``[n]``, eV."""
+        from .site_kernels import add_trees
+
         total = np.full(len(features), self.start_ev)
-        for root in self.roots:
-            total += self.leaf_ev[self._leaves(features, root)]
+        roots, feature = self.roots.astype(np.uint32), self.feature.astype(np.uint32)
+        children = np.stack([self.left, self.right], axis=1).ravel().astype(np.uint32)
+        rows = np.ascontiguousarray(features)
+        add_trees(rows, roots, self._depths, feature, children, self.threshold, self.leaf_ev, total)
         return total
+
+    @cached_property
+    def _depths(self) -> np.ndarray:
+        """Steps from each root to its deepest leaf, int64 ``[n_trees]``."""
+        steps = np.zeros(len(self.feature), dtype=np.int64)
+        inner = np.flatnonzero(self.left != np.arange(len(self.left)))
+        for _ in range(self.depth):
+            steps[self.left[inner]] = steps[self.right[inner]] = steps[inner] + 1
+        return np.asarray(np.maximum.reduceat(steps, self.roots) if len(self.roots) else steps[:0])
 
     def stages(self, features: np.ndarray) -> np.ndarray:
         """Sums of the first 0, 1, 2, … trees, ``[n, n_trees + 1]``, eV."""
@@ -133,10 +147,12 @@ class BoostedTrees:
 
     def predict(self, hops: Hops) -> BarrierPrediction:
         """See :class:`~.base.BarrierModel`."""
-        parts = np.array_split(np.arange(len(hops)), 1 + len(hops) // _CHUNK)
-        mean = np.concatenate(
-            [self.trees.values(_features(self.settings, self.spec, hops.take(part))) for part in parts]
-        )
+        lattice = hop_lattice(self.spec.phase, self.settings.n_shells)
+        found = occupations(hops, lattice, self.spec.elements)
+        mean = np.empty(len(hops))
+        for part in np.array_split(np.arange(len(hops)), 1 + len(hops) // _CHUNK):
+            shown = site_features(self.settings.features, found.take(part), lattice, len(self.spec.elements))
+            mean[part] = self.trees.values(shown)
         if self.base is not None:
             mean += self.base.predict(hops).mean_ev
         return BarrierPrediction(mean, self.calibration.std_ev(np.zeros(len(mean))))

@@ -69,17 +69,18 @@ class CrystalLattice:
 
     def atoms_at(self, sites: np.ndarray) -> np.ndarray:
         """Index of the atom at each of the sites ``[..., 3]``, which may lie outside the cell; int64 ``[...]``."""
-        return self._atom_of_key[self._keys(sites)]
+        return self.atom_of_key[self._keys(sites)]
 
     @cached_property
-    def _atom_of_key(self) -> np.ndarray:
+    def atom_of_key(self) -> np.ndarray:
+        """Number of the atom at each site of the cell, by the site's number (see :meth:`_keys`); int64."""
         table = np.full(abs(round(np.linalg.det(self.cell))), -1, dtype=np.int64)
         table[self._keys(self.sites)] = np.arange(len(self.sites))
         return table
 
     @cached_property
-    def _triangle(self) -> np.ndarray:
-        """A basis of the cell's translations that is upper triangular."""
+    def triangle(self) -> np.ndarray:
+        """A basis of the cell's translations that is upper triangular with a positive diagonal, int64 ``[3, 3]``."""
         basis = self.cell.copy()
         for column in range(3):
             for row in range(column + 1, 3):
@@ -91,9 +92,9 @@ class CrystalLattice:
     def _keys(self, sites: np.ndarray) -> np.ndarray:
         """Number of each site in the cell: equal for sites that a translation of the cell connects."""
         rest = np.array(sites, dtype=np.int64)
-        for k, row in enumerate(self._triangle):
+        for k, row in enumerate(self.triangle):
             rest -= (rest[..., k] // row[k])[..., None] * row
-        _, second, third = np.diag(self._triangle)
+        _, second, third = np.diag(self.triangle)
         return np.asarray((rest[..., 0] * second + rest[..., 1]) * third + rest[..., 2])
 
 

@@ -206,6 +206,8 @@ def occupations(hops: Hops, lattice: HopLattice, elements: Sequence[str]) -> Occ
         SurrogateError: a crystal has another phase than ``lattice``, an element that is not in ``elements``, or a hop
             is not between nearest neighbours.
     """
+    from .site_kernels import species_about
+
     index_of = np.full(120, -2, dtype=np.int8)
     index_of[VACANT] = -1
     index_of[[atomic_numbers[element] for element in elements]] = np.arange(len(elements))
@@ -230,15 +232,14 @@ def occupations(hops: Hops, lattice: HopLattice, elements: Sequence[str]) -> Occ
         direction = hop_directions(crystal, lattice, vacant, origin)
         if (direction < 0).any():
             raise SurrogateError(f"row {hops.rows[members[direction < 0][0]]}: not a hop of a nearest neighbour")
-        species = np.where(atoms.numbers == VACANT, -1, species)
+        species = np.where(atoms.numbers == VACANT, np.int8(-1), species)
         moves = species[hops.neighbour[members]]
-        for part in np.array_split(np.arange(len(members)), 1 + len(members) // 20_000):
-            reached = crystal.atoms_at(crystal.sites[vacant[part]][:, None] + lattice.images[direction[part]])
-            found = species[reached]
-            # in small cells the vacancy and the atom that moves meet their own images
-            found[reached == vacant[part, None]] = -1
-            sites[members[part]] = np.where(reached == origin[part, None], moves[part, None], found)
-        moving[members] = moves
+        found = np.empty((len(members), len(lattice.sites)), dtype=np.int8)
+        starts = crystal.sites[vacant]
+        table = crystal.triangle, crystal.atom_of_key
+        # in small cells the vacancy and the atom that moves meet their own images
+        species_about(starts, direction, lattice.images, *table, species, vacant, origin, moves, found)
+        sites[members], moving[members] = found, moves
         is_element = species[:, None] == np.arange(len(elements))
         counts = is_element.sum(axis=0) - is_element[hops.vacancy[members]]
         composition[members] = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))

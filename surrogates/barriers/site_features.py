@@ -43,24 +43,25 @@ def _one_hot(sites: np.ndarray, lattice: HopLattice, n_elements: int) -> np.ndar
 
 def _counts(sites: np.ndarray, lattice: HopLattice, n_elements: int) -> np.ndarray:
     """``[n_hops, n_orbits × n_elements]``."""
-    members = np.eye(lattice.orbits.max() + 1, dtype=np.float32)[lattice.orbits]
-    parts = [(sites == element).astype(np.float32) @ members for element in range(n_elements)]
-    return np.stack(parts, axis=2).reshape(len(sites), members.shape[1] * n_elements)
+    from .site_kernels import count_species
+
+    counts = np.zeros((len(sites), (int(lattice.orbits.max()) + 1) * n_elements), dtype=np.float32)
+    count_species(sites, lattice.orbits, n_elements, counts)
+    return counts
 
 
 def _counts_and_pairs(sites: np.ndarray, lattice: HopLattice, n_elements: int) -> np.ndarray:
     """Counts, and ``[n_hops, n_pair_orbits × n_elements (n_elements + 1) / 2]`` counts of pairs."""
+    from .site_kernels import count_pairs
+
     first, second, orbits = pair_orbits(lattice)
-    members = np.eye(orbits.max() + 1, dtype=np.float32)[orbits]
-    is_element = [sites == element for element in range(n_elements)]
-    parts = [_counts(sites, lattice, n_elements)]
-    for a in range(n_elements):
-        for b in range(a, n_elements):
-            is_pair = is_element[a][:, first] & is_element[b][:, second]
-            if a != b:
-                is_pair |= is_element[b][:, first] & is_element[a][:, second]
-            parts.append(is_pair.astype(np.float32) @ members)
-    return np.concatenate(parts, axis=1)
+    n_orbits = int(orbits.max()) + 1
+    columns = np.zeros((n_elements, n_elements), dtype=np.int64)
+    a, b = np.triu_indices(n_elements)
+    columns[a, b] = columns[b, a] = n_orbits * np.arange(len(a))
+    pairs = np.zeros((len(sites), n_orbits * len(a)), dtype=np.float32)
+    count_pairs(sites, first, second, orbits, columns, pairs)
+    return np.concatenate([_counts(sites, lattice, n_elements), pairs], axis=1)
 
 
 @lru_cache(maxsize=32)
