@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from alloysmith.loop.barrier_fitting import errors_by_species, model_errors, species_of, split_hops
+from alloysmith.loop.barrier_fitting import hop_errors, hop_errors_by_species, species_of, split_hops
 from alloysmith.oracles.lammps_engine import LammpsEngine
 from alloysmith.oracles.potentials import FilesPotentialSettings
 from alloysmith.surrogates.barriers.hop_file import read_hops
@@ -117,7 +117,8 @@ def _fit(
     start = time.process_time()
     model = trainer.fit(train, validation, elements=tuple(sorted(ELEMENTS)), seed=arguments.seed)
     cpu_s = time.process_time() - start
-    return model_errors(model, test), errors_by_species(model, test), cpu_s
+    found = model.predict(test)
+    return hop_errors(found, test), hop_errors_by_species(found, test), cpu_s
 
 
 def _row(settings: dict[str, Any], train: Hops, validation: Hops, test: Hops, arguments: argparse.Namespace) -> str:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ..errors import ConfigError
 from ..structures.settings import Settings
-from ..surrogates.barriers.base import BarrierModel, BarrierTrainer
+from ..surrogates.barriers.base import BarrierModel, BarrierPrediction, BarrierTrainer
 from ..surrogates.barriers.boosted_trees import BoostedTreesSettings
 from ..surrogates.barriers.data_settings import HopDataSettings, SplitBy
 from ..surrogates.barriers.hop_file import HopTable, join, read_hops, with_returns
@@ -107,11 +107,11 @@ def fit_barriers(
     )
     judged_on = "test" if "test" in parts else "validation"
     judged = parts[judged_on]
-    errors = {name: model_errors(model, part) for name, part in parts.items()}
+    predicted = {name: model.predict(part) for name, part in parts.items()}
     return BarrierFit(
         model,
-        errors,
-        errors_by_species(model, judged),
+        {name: hop_errors(found, parts[name]) for name, found in predicted.items()},
+        hop_errors_by_species(predicted[judged_on], judged),
         _baseline_errors(config, train, validation, judged, elements),
         judged_on,
         {name: table.dropped for name, table in tables.items() if table.dropped},
@@ -194,15 +194,13 @@ def split_hops(hops: Hops, by: SplitBy, fractions: Mapping[str, float], *, seed:
     return {"training": hops.take(np.isin(unit, order[start:])), **parts}
 
 
-def model_errors(model: BarrierModel, hops: Hops) -> ErrorFigures:
-    """Errors on hops, at least one of which has a known barrier."""
-    found = model.predict(hops)
+def hop_errors(found: BarrierPrediction, hops: Hops) -> ErrorFigures:
+    """Errors of what was predicted for hops, at least one of which has a known barrier."""
     return error_figures(found.mean_ev, found.std_ev, hops.barriers_ev)
 
 
-def errors_by_species(model: BarrierModel, hops: Hops) -> dict[str, ErrorFigures]:
-    """Errors on the hops of each moving species."""
-    found = model.predict(hops)
+def hop_errors_by_species(found: BarrierPrediction, hops: Hops) -> dict[str, ErrorFigures]:
+    """The same for the hops of each moving species."""
     names = species_of(hops)
     figures = {}
     for name in sorted(set(names.tolist())):
@@ -232,7 +230,7 @@ def _baseline_errors(
             figures["mean"] = error_figures(overall, std, judged.barriers_ev)
         elif config.barrier != trainers[name]:
             fitted = trainers[name].fit(train, validation, elements=elements, seed=config.seed)
-            figures[f"{name} on counts"] = model_errors(fitted, judged)
+            figures[f"{name} on counts"] = hop_errors(fitted.predict(judged), judged)
     return figures
 
 

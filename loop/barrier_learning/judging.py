@@ -10,7 +10,7 @@ from scipy.stats import wasserstein_distance
 
 from ...surrogates.barriers.base import BarrierModel
 from ...surrogates.barriers.hops import Hops
-from ..barrier_fitting import errors_by_species, model_errors, species_of
+from ..barrier_fitting import hop_errors, hop_errors_by_species, species_of
 from ..errors import RunDirectoryError
 from ..rounds.files import put
 from ..seeding import derive_seed
@@ -65,7 +65,8 @@ def spectrum_distances(species: np.ndarray, before_ev: np.ndarray, after_ev: np.
 
 def figures_of(model: BarrierModel, validation: Hops) -> dict[str, Mapping[str, float]]:
     """A model's errors on validation hops, as a record has them."""
-    found = model_errors(model, validation)
+    predicted = model.predict(validation)
+    found = hop_errors(predicted, validation)
     return {
         "errors": {
             "mae_ev": found.mae,
@@ -73,7 +74,7 @@ def figures_of(model: BarrierModel, validation: Hops) -> dict[str, Mapping[str, 
             "r2": found.r2,
             "within_1_std": found.coverage_68,
         },
-        "species_mae_ev": {name: figures.mae for name, figures in errors_by_species(model, validation).items()},
+        "species_mae_ev": {name: figures.mae for name, figures in hop_errors_by_species(predicted, validation).items()},
     }
 
 

@@ -18,7 +18,7 @@ from ...surrogates.barriers.data_settings import ColumnSettings, HopDataSettings
 from ...surrogates.barriers.hop_file import read_hops
 from ...surrogates.base import Metrics
 from ...surrogates.model_file import save_state
-from ..barrier_fitting import BarrierFitConfig, errors_by_species, fit_barriers, model_errors
+from ..barrier_fitting import BarrierFitConfig, fit_barriers, hop_errors, hop_errors_by_species
 from ..config import load_settings
 from ..fitting import ErrorFigures
 from .console import notes, output
@@ -80,8 +80,8 @@ def predict(model: BarrierModel, path: Path, target: Path, columns: ColumnSettin
         )
     console = output()
     if np.isfinite(table.hops.barriers_ev).any():
-        figures = {path.name: model_errors(model, table.hops)}
-        figures |= {f"{name} moves": f for name, f in errors_by_species(model, table.hops).items()}
+        figures = {path.name: hop_errors(found, table.hops)}
+        figures |= {f"{name} moves": f for name, f in hop_errors_by_species(found, table.hops).items()}
         console.print(error_table(figures))
     else:
         notes().print("no row holds a barrier, so there are no errors to print", markup=False)
