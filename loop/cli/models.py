@@ -20,6 +20,7 @@ from ...surrogates.lattice_surrogate import LatticeSurrogate
 from ...surrogates.model_file import load_state
 from ...surrogates.potentials.settings import is_potential, potential_from_state
 from ...surrogates.settings import save_surrogate, surrogate_from_state
+from ...surrogates.voxels.settings import is_voxel_model, voxel_model_from_state
 from ..config import load_settings
 from ..fitting import (
     ErrorFigures,
@@ -33,7 +34,7 @@ from ..fitting import (
 from ..rows import put_failure
 from ..texts import unit_of
 from ..yaml_source import read_yaml
-from . import barriers, potentials
+from . import barriers, potentials, voxels
 from .arguments import SetOption, find_config
 from .console import notes, output
 from .writing import check_target
@@ -53,12 +54,12 @@ def fit(
     ] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Fit a surrogate, a potential, or a barrier model.
+    """Fit a surrogate, a potential, a barrier model, or a model of forces.
 
     A configuration with `surrogate:` learns scalar properties of crystals; one with `potential:` learns energies,
     forces and stresses of any structures; one with `barrier:` learns vacancy migration barriers from a CSV table of
-    hops. A share of the rows (`test_fraction`) is held out; the errors on it are
-    printed beside those on the training rows.
+    hops; one with `voxel_forces:` learns forces from voxels. A share of the rows (`test_fraction`) is held out; the
+    errors on it are printed beside those on the training rows.
 
     For surrogates, rows without the property, or with a `failure`, are left out, as are those that are no FCC or BCC
     crystal of the surrogate's elements. For potentials, everything that is wrong with the data is named before the
@@ -69,12 +70,15 @@ def fit(
     Example: alloysmith fit fit/eam_ni --data dft.extxyz -o ni.safetensors
 
     Example: alloysmith fit fit/barriers --data barriers.csv -o barriers.safetensors
+
+    Example: alloysmith fit fit/voxel_forces --data frames.extxyz -o forces.safetensors
     """
     path = find_config(config)
     keys = read_yaml(path).data
     for key, others, learns in (
         ("potential", potentials, "energies, forces and stresses"),
         ("barrier", barriers, "migration barriers"),
+        ("voxel_forces", voxels, "forces"),
     ):
         if key in keys:
             if properties:
@@ -115,7 +119,8 @@ def predict(
     where rows are labelled. A surrogate adds predicted_<property> and predicted_<property>_std to the info of each
     row, and prints errors where the property itself is there. A row that cannot be predicted, because of its elements
     or phase, gets none, but a `failure` and its reason in `failure_message`. A barrier model takes a CSV table of hops
-    and writes it with the columns predicted_barrier_ev, predicted_barrier_ev_std and failure_message.
+    and writes it with the columns predicted_barrier_ev, predicted_barrier_ev_std and failure_message. A model of forces
+    adds predicted_forces_ev_ang.
 
     Example: alloysmith predict model.safetensors structures.extxyz -o predicted.extxyz
     """
@@ -127,6 +132,9 @@ def predict(
     check_target(target, ("extxyz", "db", "json"))
     if is_potential(state):
         potentials.predict(potential_from_state(state), structures, target)
+        return
+    if is_voxel_model(state):
+        voxels.predict(voxel_model_from_state(state), structures, target)
         return
     surrogate = surrogate_from_state(state)
     rows = read_structures(structures)

@@ -66,7 +66,7 @@ def predict(potential: Potential, structures: Path, target: Path) -> None:
     usable: list[int] = []
     reason = ""
     for index, atoms in enumerate(rows):
-        if reason_here := _reason_against(atoms, potential.spec.elements):
+        if reason_here := reason_against(atoms, potential.spec.elements):
             put_failure(atoms, Failure(FailureKind.BAD_STRUCTURE, reason_here))
             reason = reason or reason_here
         else:
@@ -97,7 +97,7 @@ def predict(potential: Potential, structures: Path, target: Path) -> None:
     )
 
 
-def _reason_against(atoms: Atoms, known: Sequence[str]) -> str:
+def reason_against(atoms: Atoms, known: Sequence[str]) -> str:
     """Why a potential of these elements cannot evaluate a structure; empty if it can."""
     if others := sorted(set(atoms.symbols.species()) - set(known)):
         return f"it holds {', '.join(others)}; the potential knows {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""Training of barrier networks: mean absolute error, a rate that falls on plateaus, early stopping, best weights.
+"""Training of networks: mean absolute error, a rate that falls on plateaus, early stopping, best weights.
 
 As in Fan, Xing and Cao (2022, "Training procedure of CNN models"); the cosine schedule with Adam is
 an alternative. The weights are a function of network, data, settings and seed, also when the training was killed and
@@ -109,10 +109,10 @@ def train_network(
     report: Report | None = None,
     checkpoint_path: Path | None = None,
 ) -> float:
-    """Train a network in place; it ends with the weights that are best on the judged hops.
+    """Train a network in place; it ends with the weights that are best on the judged rows (hops, atoms).
 
     Args:
-        targets, judged_targets: ``[n]``, scaled to order 1.
+        targets, judged_targets: ``[n]`` or ``[n, n_outputs]``, scaled to order 1.
         identity: what decides the inputs; a training goes on only from a checkpoint that had the same.
 
     Returns:
@@ -123,7 +123,7 @@ def train_network(
     """
     if len(inputs) < settings.batch_size or len(judged) == 0:
         raise SurrogateError(
-            f"{len(inputs)} hops to learn from and {len(judged)} to judge by; at least a batch of "
+            f"{len(inputs)} rows to learn from and {len(judged)} to judge by; at least a batch of "
             f"{settings.batch_size} and one are needed"
         )
     device = settings.torch_device()
@@ -141,7 +141,9 @@ def train_network(
         clock, written = time.process_time() - progress.cpu_s, time.monotonic()
         while not progress.is_done:
             rng = np.random.default_rng([seed, progress.epoch])
-            loss = _epoch(network, optimizer, inputs, targets, settings, progress, device, rng)
+            with torch.random.fork_rng(devices=[]):  # for dropout
+                torch.manual_seed(_epoch_seed(seed, progress.epoch))
+                loss = _epoch(network, optimizer, inputs, targets, settings, progress, device, rng)
             error = _error(network, judged, judged_targets, device)
             if not math.isfinite(error):
                 raise SurrogateError("the training diverges: the error is no number; lower the learning rate")
@@ -160,7 +162,7 @@ def train_network(
 
 
 def evaluate(network: nn.Module, inputs: NetworkInputs, device: torch.device, batch_size: int = 256) -> np.ndarray:
-    """Outputs for all hops, float64 ``[n]``."""
+    """Outputs for all rows, float64 ``[n]`` or ``[n, n_outputs]``."""
     network.eval()
     parts = []
     with torch.inference_mode():
@@ -168,6 +170,10 @@ def evaluate(network: nn.Module, inputs: NetworkInputs, device: torch.device, ba
             index = np.arange(start, min(start + batch_size, len(inputs)))
             parts.append(network(*inputs.batch(index, device, None)).cpu().numpy().astype(float))
     return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch], spawn_key=(1,)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _epoch(
