@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from ...errors import ConfigError
+from ...surrogates.model_file import load_state
 from ...surrogates.potentials.base import Potential
 from ...surrogates.potentials.native import native_suffix, write_native
-from ...surrogates.potentials.settings import load_potential
+from ...surrogates.potentials.settings import load_potential, potential_from_state
 from ...surrogates.potentials.torch_potential import TorchPotential
+from ...surrogates.voxels.settings import is_voxel_model, voxel_model_from_state
 from ..report.build import write_page
+from ..report.force_card import force_card
 from ..report.potential_card import potential_card
 from .console import output
 from .writing import check_target
@@ -55,18 +58,24 @@ def card(
         Path | None, typer.Option("--output", "-o", metavar="HTML", help="File to write; beside MODEL if left out.")
     ] = None,
 ) -> None:
-    """Write a fitted potential's card, one HTML file.
+    """Write the card of a fitted potential or model of forces, one HTML file.
 
-    It shows data, errors, constraints, functions, training and valid range.
+    A potential's shows data, errors, constraints, functions, training and valid range; that of a model of forces known
+    and predicted forces of the atoms that were held out, and how both are distributed.
 
     Example: alloysmith card ni.safetensors
     """
-    potential: Potential = load_potential(model)
-    if not isinstance(potential, TorchPotential):
-        raise ConfigError(
-            f"{model} is of kind {potential.spec.kind}, which has no card of its own; name a single potential"
-        )
     path = target or model.with_suffix(".html")
     check_target(path)
-    write_page(potential_card(potential, model.stem), path)
+    state = load_state(model)
+    if is_voxel_model(state):
+        document = force_card(voxel_model_from_state(state), model.stem)
+    else:
+        potential: Potential = potential_from_state(state)
+        if not isinstance(potential, TorchPotential):
+            raise ConfigError(
+                f"{model} is of kind {potential.spec.kind}, which has no card of its own; name a single potential"
+            )
+        document = potential_card(potential, model.stem)
+    write_page(document, path)
     output().print(f"wrote {path}", markup=False)

@@ -22,5 +22,5 @@ class VoxelTrainingSettings(NetworkTrainingSettings):
     batch_size: int = Field(default=64, ge=2)
     """Atoms in a step."""
     max_atoms: int | None = Field(default=None, ge=1)
-    """Most atoms to learn from, drawn at random from the training frames; a fifth as many of the validation frames decide
-    which weights are kept. All where it is unset."""
+    """Most atoms to learn from, drawn at random from the training frames; a fifth as many, of the validation frames,
+    decide which weights are kept. All where it is unset."""
