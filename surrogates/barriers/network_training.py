@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -31,8 +31,9 @@ class NetworkTrainingSettings(Settings):
 
     optimizer: Literal["rmsprop", "adam"] = "rmsprop"
     """`rmsprop`, as in the paper, or `adam`."""
-    loss: Literal["mae", "mse"] = "mae"
-    """Mean absolute or mean squared error."""
+    loss: Literal["mae", "mse", "huber"] = "mae"
+    """Mean absolute error, as in the paper, mean squared error, or the latter up to the spread of what is learnt and
+    the former beyond, which is made for outliers."""
     batch_size: int = Field(default=64, ge=2)
     """Hops in a step; 160, 100, 80, 60 for 4, 8, 12, 16 layers in the paper."""
     learning_rate: float = Field(default=1e-3, gt=0.0)
@@ -80,6 +81,13 @@ class NetworkInputs(Protocol):
             rng: for random turns of the data; ``None`` where there is nothing to learn.
         """
         ...
+
+
+_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mae": nn.functional.l1_loss,
+    "mse": nn.functional.mse_loss,
+    "huber": nn.functional.huber_loss,
+}
 
 
 @dataclass
@@ -190,7 +198,7 @@ def _epoch(
     network.train()
     order = rng.permutation(len(inputs))
     n_steps = len(inputs) // settings.batch_size  # the rest, other hops each time, is left for another epoch
-    measure = nn.functional.l1_loss if settings.loss == "mae" else nn.functional.mse_loss
+    measure = _LOSSES[settings.loss]
     total = 0.0
     for step in range(n_steps):
         if settings.schedule == "cosine":

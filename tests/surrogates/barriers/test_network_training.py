@@ -37,10 +37,13 @@ class Net(nn.Module):
         return result[:, 0]
 
 
-def run(path: Path | None = None, stop_at: int | None = None, **changes: Any) -> tuple[Net, float, list[float]]:
+def run(
+    path: Path | None = None, stop_at: int | None = None, outlier: float = 0.0, **changes: Any
+) -> tuple[Net, float, list[float]]:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(240, 4))
     y = np.sin(x[:, 0]) + 0.5 * x[:, 1] * x[:, 2]
+    y[:200:10] += outlier
     torch.manual_seed(1)
     net, rates = Net(), []
 
@@ -111,3 +114,9 @@ def test_too_few_hops_and_divergence_are_told() -> None:
         run(batch_size=500)
     with pytest.raises(SurrogateError, match="learning rate"):
         run(learning_rate=1e30)
+
+
+def test_few_wrong_targets_spoil_squares_and_little_else() -> None:
+    errors = {loss: run(loss=loss, outlier=20.0)[1] for loss in ("mae", "mse", "huber")}
+    assert max(errors["mae"], errors["huber"]) < 0.6 * errors["mse"]
+    assert run(loss="huber")[1] == pytest.approx(run(loss="mse")[1], rel=0.3)
