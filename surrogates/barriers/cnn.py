@@ -51,7 +51,7 @@ class CnnSettings(NetworkSettings):
     def inputs(self, hops: Hops, spec: BarrierSpec) -> MapInputs:
         """See :class:`~.network_model.NetworkSettings`."""
         found = environments(hops, spec.phase, self.maps, spec.elements)
-        grid = MapGrid(spec.facts["n_voxels"], spec.facts["half_ang"])
+        grid = MapGrid(spec.facts["n_voxels"], spec.facts["half_ang"], self.maps.width)
         turns = turns_of_lattice(spec.phase) if self.maps.turns == "lattice" else None
         return MapInputs(found, grid, len(spec.elements), turns)
 

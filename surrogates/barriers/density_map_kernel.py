@@ -29,7 +29,13 @@ def _add_atom(picture: np.ndarray, profiles: np.ndarray, first: np.ndarray, last
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"})
 def add_maps(
-    vectors: np.ndarray, species: np.ndarray, angles: np.ndarray, half_ang: float, reach: int, maps: np.ndarray
+    vectors: np.ndarray,
+    species: np.ndarray,
+    angles: np.ndarray,
+    half_ang: float,
+    sigma: float,
+    reach: int,
+    maps: np.ndarray,
 ) -> None:
     """Add the Gaussians of all atoms to maps of zeros.
 
@@ -41,6 +47,7 @@ def add_maps(
         species: int8 ``[n_hops, n_atoms]``; atoms below 0 are left out.
         angles: float64 ``[n_hops]``, rotation about x, radian.
         half_ang: half the edge of the map, Å.
+        sigma: standard deviation of the Gaussians, voxels.
         maps: float32 ``[n_hops, n_species, n, n, n]``, over z, y and x.
     """
     n = maps.shape[2]
@@ -64,6 +71,6 @@ def add_maps(
                     first[axis] = max(0, min(first[axis], n - width))
                     last[axis] = first[axis] + width
                 for k in range(first[axis], last[axis]):
-                    distance = ((k + 0.5) * step - half_ang - place[axis]) / step
+                    distance = ((k + 0.5) * step - half_ang - place[axis]) / (step * sigma)
                     profiles[axis, k] = math.exp(-0.5 * distance * distance)
             _add_atom(maps[h, species[h, a]], profiles, first, last, width == _ROW)

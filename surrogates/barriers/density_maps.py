@@ -37,6 +37,9 @@ class DensityMapSettings(Settings):
     """Voxels along an edge."""
     margin: float = Field(default=1.05, ge=1.0, le=2.0)
     """Half the edge of the picture in cutoff radii; 8.0 Å to 7.6 Å in the paper."""
+    width: float = Field(default=1.0, ge=0.3, le=1.0)
+    """Standard deviation of an atom's Gaussian in voxels, 1 in the paper. Voxels that are nearly as large as the
+    distance of neighbours need narrower ones, so that neighbours stay apart."""
     turns: Literal["any", "lattice"] = "any"
     """How training pictures are turned about the hop: by `any` angle, as in the paper, or only by those that leave the
     lattice as it is, mirrored or not, which keeps a site in its voxels and is learnt from fewer hops."""
@@ -77,10 +80,12 @@ class MapGrid:
     Attributes:
         n_voxels: along an edge.
         half_ang: half the edge, l_c of the paper, Å; the edge of a voxel is Δ = 2 l_c / n.
+        width: standard deviation of the Gaussians in voxels.
     """
 
     n_voxels: int
     half_ang: float
+    width: float = 1.0
 
     @property
     def centres_ang(self) -> np.ndarray:
@@ -99,7 +104,7 @@ def map_grid(settings: DensityMapSettings, hops: Hops) -> MapGrid:
     constant = float(np.mean([abs(np.linalg.det(lattice.axes)) ** (1.0 / 3.0) for lattice in lattices]))
     shells = np.unique(np.linalg.norm(hop_lattice(lattices[0].phase, 8).sites, axis=1))
     radius = 0.25 * constant * (shells[settings.n_shells - 1] + shells[settings.n_shells])
-    return MapGrid(settings.n_voxels, radius * settings.margin)
+    return MapGrid(settings.n_voxels, radius * settings.margin, settings.width)
 
 
 def environments(hops: Hops, phase: Phase, settings: DensityMapSettings, elements: Sequence[str]) -> Environments:
@@ -158,14 +163,16 @@ def density_maps(
         out: float32, of the result's shape or longer, to write to; fresh memory costs more time than the pictures.
 
     Returns:
-        float32 ``[n_hops, n_species, n, n, n]``, over z, y and x; within 1e-6 of Eq. 1.
+        float32 ``[n_hops, n_species, n, n, n]``, over z, y and x; within 1e-6 of Eq. 1 (with Δ times the width in
+        the exponent).
     """
     from .density_map_kernel import add_maps
 
     n = grid.n_voxels
     maps = np.empty((len(found), n_species, n, n, n), dtype=np.float32) if out is None else out[: len(found)]
     maps[:] = 0.0
-    add_maps(found.vectors, found.species, np.asarray(angles, dtype=float), grid.half_ang, _REACH_VOXELS, maps)
+    turns = np.asarray(angles, dtype=float)
+    add_maps(found.vectors, found.species, turns, grid.half_ang, grid.width, _REACH_VOXELS, maps)
     return maps
 
 
@@ -179,8 +186,8 @@ def density_maps_on(
     x, y, z = vectors.unbind(2)
     y, z = cosine * y - sine * z, cosine * z + sine * y
     centres = torch.as_tensor(grid.centres_ang, device=device)
-    step = 2.0 * grid.half_ang / grid.n_voxels
-    of_z, of_y, of_x = (torch.exp(-0.5 * ((p[:, :, None] - centres) / step) ** 2).float() for p in (z, y, x))
+    width_ang = 2.0 * grid.half_ang / grid.n_voxels * grid.width
+    of_z, of_y, of_x = (torch.exp(-0.5 * ((p[:, :, None] - centres) / width_ang) ** 2).float() for p in (z, y, x))
     species = torch.as_tensor(found.species, device=device).long()
     one_hot = (species[:, :, None] == torch.arange(n_species, device=device)).to(torch.float32)
     planes = (of_z[:, :, :, None] * of_y[:, :, None, :]).flatten(2)

@@ -26,7 +26,7 @@ def plain_maps(found: Environments, grid: MapGrid, n_species: int, angles: np.nd
     """Eq. 1, atom by atom, in double precision."""
     maps = np.zeros((len(found), n_species, *(grid.n_voxels,) * 3))
     centres = grid.centres_ang
-    width = 2.0 * grid.half_ang / grid.n_voxels
+    width = 2.0 * grid.half_ang / grid.n_voxels * grid.width
     for h, angle in enumerate(angles):
         turned = Rotation.from_euler("x", angle).apply(found.vectors[h])
         for species, (x, y, z) in zip(found.species[h], turned, strict=True):
@@ -48,9 +48,9 @@ def hops() -> Hops:
     return found.take(np.random.default_rng(0).permutation(len(found))[:3])
 
 
-@pytest.mark.parametrize(("n_voxels", "n_shells"), [(32, 8), (16, 4), (8, 2)])
-def test_maps_are_those_of_the_equation(hops: Hops, n_voxels: int, n_shells: int) -> None:
-    settings = DensityMapSettings(n_voxels=n_voxels, n_shells=n_shells)
+@pytest.mark.parametrize(("n_voxels", "n_shells", "width"), [(32, 8, 1.0), (16, 4, 1.0), (8, 2, 1.0), (16, 4, 0.5)])
+def test_maps_are_those_of_the_equation(hops: Hops, n_voxels: int, n_shells: int, width: float) -> None:
+    settings = DensityMapSettings(n_voxels=n_voxels, n_shells=n_shells, width=width)
     found, grid = environments(hops, "bcc", settings, ELEMENTS), map_grid(settings, hops)
     angles = np.array([0.3, 2.0, 5.5])
     wanted = plain_maps(found, grid, 3, angles)
