@@ -44,7 +44,8 @@ def linear_rows(model: DeepPotModel, batch: Batch) -> LinearRows:
         energies[:, k, :-1].index_add_(0, frames, hidden)
         energies[:, k, -1].index_add_(0, frames, torch.ones_like(hidden[:, 0]))
         by_moments = by_moments.permute(0, 3, 1, 2).flatten(2)  # [n_a, n_columns, n_hidden * 4]
-        for chosen, (rows, values, by_s) in zip(near.edges[a], blocks, strict=True):
+        for block, (rows, values, by_s) in zip(near.blocks[a], blocks, strict=True):
+            chosen = block.edges
             if not chosen.numel():
                 continue
             shape = (*rows.shape[:2], width - 1, 4)

@@ -10,7 +10,7 @@ and an embedding network G of its first column; the descriptor is ``T_i^t T_i'``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..potentials.frame import Frame
 from ..potentials.graph import Batch, build_graph, collate
 from ..potentials.model import GraphEvaluator, LinearRows, PotentialModel
+from .adjoints import embeddings, output_and_gradient, slopes_by_rows
 from .environment import environment, slopes_by_vector
 from .linear_rows import linear_parameters, linear_rows
 from .neighbours import Neighbours, neighbours
@@ -175,10 +176,13 @@ class DeepPotModel(PotentialModel):
             per_atom.append(energies)
             by_moments = by_moments / self.n_neighbours.sum()
             for rows, values, slopes in blocks:
-                by_rows = torch.bmm(values, by_moments.mT)
-                by_s = (torch.bmm(slopes, by_moments.mT) * rows).sum(-1, keepdim=True)
-                by_rows = torch.cat([by_rows[..., :1] + by_s, by_rows[..., 1:]], -1) / self.row_deviations(a)
-                by_edge.append(by_rows.reshape(-1, 4))
+                if self.is_composable:
+                    by_rows = torch.bmm(values, by_moments.mT)
+                    by_s = (torch.bmm(slopes, by_moments.mT) * rows).sum(-1, keepdim=True)
+                    by_rows = torch.cat([by_rows[..., :1] + by_s, by_rows[..., 1:]], -1)
+                else:
+                    by_rows = slopes_by_rows(rows, values, slopes, by_moments)
+                by_edge.append((by_rows / self.row_deviations(a)).reshape(-1, 4))
         total = torch.zeros_like(batch.volumes).index_add(0, near.frames, torch.cat(per_atom))
         of_edges = torch.cat(by_edge).index_select(0, near.slots)
         n_pairs = len(batch.first)
@@ -189,7 +193,10 @@ class DeepPotModel(PotentialModel):
     def energies_and_moment_slopes(self, species: int, moments: Tensor) -> tuple[Tensor, Tensor]:
         """Energies ``[n]``, eV, of atoms of a species and their derivatives by the moments T, ``[n, 4, n_outputs]``."""
         features = self._normalized(species, self._features(moments))
-        energies, by_features = self.fitting(species).output_and_gradient(features)
+        network = self.fitting(species)
+        energies, by_features = (
+            network.output_and_gradient(features) if self.is_composable else output_and_gradient(network, features)
+        )
         by_moments = self._back_from_features(moments, by_features / self.feature_deviations[species])
         return energies + self.energies_ev[species], by_moments
 
@@ -217,13 +224,23 @@ class DeepPotModel(PotentialModel):
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
         """Moments T of atoms of a species, ``[n_a, 4, n_outputs]``, and for the neighbours of each species their
         normalized rows ``[n_a, n_neighbours, 4]``, embeddings and derivatives of these ``[.., n_outputs]``."""
-        moments = self._empty_places(centre, near)
+        n_outputs = self.architecture.embedding[-1]
+        moments = edges.new_zeros(len(near.atoms[centre]), 4, n_outputs)
+        radial = edges.new_zeros(n_outputs)
         blocks = []
-        for b, rows in self._rows(centre, edges, near):
-            flat = self.embedding(centre, b).values_and_slopes(rows[..., :1].reshape(-1, 1))
-            values, slopes = (x.reshape(*rows.shape[:2], x.shape[1]) for x in flat)
+        for b, block in enumerate(near.blocks[centre]):
+            rows = self._normalized_rows(centre, edges, block.edges)
+            s = (edges.index_select(0, block.embedded)[:, :1] - self.means[centre]) / self.deviations[centre, 0]
+            if self.is_composable:
+                flat, steep = self.embedding(centre, b).values_and_slopes(s)
+                values, slopes = (x[block.rows].reshape(*rows.shape[:2], n_outputs) for x in (flat, steep))
+                of_nobody = flat[-1]
+            else:
+                values, slopes, of_nobody = embeddings(self.embedding(centre, b), s, block)
             moments = moments + torch.bmm(rows.mT, values)
+            radial = radial + (self.n_neighbours[b] - rows.shape[1]) * s[-1] * of_nobody
             blocks.append((rows, values, slopes))
+        moments = moments + torch.cat([radial[None], radial.new_zeros(3, n_outputs)])
         return moments / self.n_neighbours.sum(), blocks
 
     def edges(self, batch: Batch) -> Tensor:
@@ -231,14 +248,12 @@ class DeepPotModel(PotentialModel):
         rows = environment(batch.vectors, self.architecture.switch_ang, self.cutoff_ang)
         return torch.cat([rows, torch.cat([rows[:, :1], -rows[:, 1:]], 1), rows.new_zeros(1, 4)])
 
-    def _rows(self, centre: int, edges: Tensor, near: Neighbours) -> Iterator[tuple[int, Tensor]]:
-        """Normalized rows of the neighbours of each species, ``[n_a, n_neighbours, 4]``; empty places are as at the
-        cutoff, where a neighbour leaves."""
+    def _normalized_rows(self, centre: int, edges: Tensor, chosen: Tensor) -> Tensor:
+        """Normalized rows of the chosen edges, ``[.., 4]``; empty places are as at the cutoff, where a neighbour
+        leaves."""
         mean = torch.nn.functional.pad(self.means[centre : centre + 1], (0, 3))
-        deviations = self.row_deviations(centre)
-        for b, chosen in enumerate(near.edges[centre]):
-            rows = edges.index_select(0, chosen.reshape(-1))
-            yield b, ((rows - mean) / deviations).reshape(*chosen.shape, 4)
+        rows = edges.index_select(0, chosen.reshape(-1))
+        return ((rows - mean) / self.row_deviations(centre)).reshape(*chosen.shape, 4)
 
     def row_deviations(self, centre: int) -> Tensor:
         """Deviations ``[4]`` by which the rows of the environment matrix are divided."""
@@ -248,7 +263,8 @@ class DeepPotModel(PotentialModel):
     def _moments(self, centre: int, edges: Tensor, near: Neighbours) -> Tensor:
         """T of each atom of a species, ``[n_a, 4, last embedding width]``, divided by the room for neighbours."""
         moments = self._empty_places(centre, near)
-        for b, rows in self._rows(centre, edges, near):
+        for b, block in enumerate(near.blocks[centre]):
+            rows = self._normalized_rows(centre, edges, block.edges)
             values = self.embedding(centre, b)(rows[..., :1].reshape(-1, 1))
             moments = moments + torch.bmm(rows.mT, values.reshape(*rows.shape[:2], values.shape[1]))
         return moments / self.n_neighbours.sum()
@@ -257,8 +273,8 @@ class DeepPotModel(PotentialModel):
         """What places beyond the widest row add to the moments, ``[n_a, 4, last embedding width]``."""
         s = (-self.means[centre] / self.deviations[centre, 0]).reshape(1, 1)
         radial = s.new_zeros(self.architecture.embedding[-1])
-        for b, chosen in enumerate(near.edges[centre]):
-            radial = radial + (self.n_neighbours[b] - chosen.shape[1]) * (s * self.embedding(centre, b)(s))[0]
+        for b, block in enumerate(near.blocks[centre]):
+            radial = radial + (self.n_neighbours[b] - block.edges.shape[1]) * (s * self.embedding(centre, b)(s))[0]
         return torch.cat([radial[None], radial.new_zeros(3, len(radial))]).expand(len(near.atoms[centre]), -1, -1)
 
     def _features(self, moments: Tensor) -> Tensor:

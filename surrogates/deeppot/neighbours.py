@@ -17,6 +17,28 @@ from ..potentials.graph import Batch
 
 
 @dataclass(frozen=True)
+class Block:
+    """The neighbours of one species that atoms of one species have.
+
+    Embeddings are made once for each edge, or for each pair where both atoms are of one species and see each other at
+    the same distance; then they are put in their places.
+
+    Attributes:
+        edges: int64 ``[n_a, n_neighbours]``.
+        embedded: int64 ``[n + 1]``, edges that are embedded; the last one is nobody.
+        rows: int64 ``[n_a * n_neighbours]``, which of them is in each place.
+        places: the other way round, int64 ``[n]``: one place of each, or two.
+        empty: int64, places of nobody.
+    """
+
+    edges: Tensor
+    embedded: Tensor
+    rows: Tensor
+    places: tuple[Tensor, ...]
+    empty: Tensor
+
+
+@dataclass(frozen=True)
 class Neighbours:
     """Blocks of neighbours.
 
@@ -25,13 +47,13 @@ class Neighbours:
 
     Attributes:
         atoms: for each species, its atoms, int64 ``[n_a]``.
-        edges: for species a and b, the edges from atoms of a to neighbours of b, int64 ``[n_a, n_neighbours]``.
+        blocks: for species a and b, the edges from atoms of a to neighbours of b.
         slots: int64 ``[2 n_pairs]``, where each edge lies in the blocks, flattened and laid end to end.
         frames: int64 ``[n_atoms]``, structure of each atom, in the order of ``atoms``.
     """
 
     atoms: tuple[Tensor, ...]
-    edges: tuple[tuple[Tensor, ...], ...]
+    blocks: tuple[tuple[Block, ...], ...]
     slots: Tensor
     frames: Tensor
 
@@ -82,8 +104,30 @@ def _sorted(batch: Batch, n_species: int) -> Neighbours:
     flat = torch.full((int(sizes.sum()),), n_edges, device=device)
     flat[slots] = torch.arange(n_edges, device=device)
     pieces = iter(torch.split(flat, sizes.reshape(-1).tolist()))
-    edges = tuple(
-        tuple(next(pieces).reshape(len(members), int(widths[a, b])) for b in range(n_species))
+    blocks = tuple(
+        tuple(
+            _block(next(pieces), len(members), slots - offsets[a, b], len(batch.first), is_mutual=a == b)
+            for b in range(n_species)
+        )
         for a, members in enumerate(atoms)
     )
-    return Neighbours(atoms, edges, slots, batch.frame_of_atom[torch.cat(atoms)])
+    return Neighbours(atoms, blocks, slots, batch.frame_of_atom[torch.cat(atoms)])
+
+
+def _block(edges: Tensor, n_atoms: int, place_of_edge: Tensor, n_pairs: int, *, is_mutual: bool) -> Block:
+    """A block from the edges in its places.
+
+    Args:
+        place_of_edge: ``[2 n_pairs]``; those of edges of other blocks mean nothing.
+        is_mutual: whether both edges of a pair are in it.
+    """
+    embedded = edges[edges < (n_pairs if is_mutual else 2 * n_pairs)]
+    seen_from = (0, n_pairs) if is_mutual else (0,)
+    places = tuple(place_of_edge[shift + embedded] for shift in seen_from)
+    rows = torch.full_like(edges, len(embedded))
+    for of_edges in places:
+        rows[of_edges] = torch.arange(len(embedded), device=edges.device)
+    (empty,) = torch.nonzero(edges == 2 * n_pairs, as_tuple=True)
+    embedded = torch.cat([embedded, embedded.new_full((1,), 2 * n_pairs)])
+    width = len(edges) // n_atoms if n_atoms else 0
+    return Block(edges.reshape(n_atoms, width), embedded, rows, places, empty)

@@ -77,9 +77,10 @@ class ResidualNetwork(nn.Module):
         found = []
         for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             n_in, n_out = weight.shape
-            step = self.time_steps[str(k)] if str(k) in self.time_steps else torch.ones(n_out)
-            arrays = [x.detach().double().cpu().numpy().copy() for x in (weight, bias, step)]
-            found.append(Layer(arrays[0], arrays[1], arrays[2], n_out // n_in if n_out in (n_in, 2 * n_in) else 0))
+            step = self.time_step(k)
+            parameters = (weight, bias, torch.ones(n_out) if step is None else step)
+            arrays = [x.detach().double().cpu().numpy().copy() for x in parameters]
+            found.append(Layer(arrays[0], arrays[1], arrays[2], n_copies(n_in, n_out)))
         return found
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,8 +138,19 @@ class ResidualNetwork(nn.Module):
         assert jacobian is not None
         return x, jacobian
 
+    def time_step(self, k: int) -> Tensor | None:
+        """The trained time step of a layer, ``[n_out]``; ``None`` for 1."""
+        found: Tensor | None = self.time_steps.get(str(k))
+        return found
+
     def _scaled(self, x: Tensor, k: int) -> Tensor:
-        return x * self.time_steps[str(k)] if str(k) in self.time_steps else x
+        step = self.time_step(k)
+        return x if step is None else x * step
+
+
+def n_copies(n_in: int, n_out: int) -> int:
+    """Copies of the input, side by side, that are the shortcut of a layer; 0 for none."""
+    return n_out // n_in if n_out in (n_in, 2 * n_in) else 0
 
 
 def _with_shortcut(bent: Tensor, x: Tensor) -> Tensor:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from alloysmith.surrogates.base import SurrogateError, SurrogateState
+from alloysmith.surrogates.deeppot.adjoints import tanh_
 from alloysmith.surrogates.deeppot.environment import weighted_inverse
 from alloysmith.surrogates.deeppot.model import DeepPotModel
+from alloysmith.surrogates.deeppot.neighbours import neighbours
 from alloysmith.surrogates.deeppot.settings import DeepPotSettings, deeppot_from_state
 from alloysmith.surrogates.potentials.base import PotentialSpec
 from alloysmith.surrogates.potentials.frame import Frame
@@ -74,9 +76,34 @@ def test_closed_forms_are_the_derivatives(changes: dict) -> None:
         energies, slopes = evaluate(model, batch)
         gradient = torch.autograd.grad(energies.square().sum() + (weights * slopes).sum(), list(model.parameters()))
         found.append((energies, slopes, *gradient))
-    for closed, automatic in zip(*found, strict=True):
+    with model.composable():  # the closed forms without the backward passes that are written out
+        energies, slopes = model.energies_and_pair_forces(batch)
+        gradient = torch.autograd.grad(energies.square().sum() + (weights * slopes).sum(), list(model.parameters()))
+    for closed, automatic, composed in zip(*found, (energies, slopes, *gradient), strict=True):
         torch.testing.assert_close(closed, automatic, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(closed, composed, rtol=1e-9, atol=1e-11)
         assert closed.abs().max() > 0.0
+
+
+def test_a_pair_of_one_species_is_embedded_once() -> None:
+    model = prepared()
+    batch = batch_of(model, structure(0), structure(1))
+    near = neighbours(batch, 2)
+    n_pairs, first, second = len(batch.first), batch.types[batch.first], batch.types[batch.second]
+    of_two = int((first != second).sum())
+    for a, blocks in enumerate(near.blocks):
+        for b, block in enumerate(blocks):
+            of_one = int(((first == a) & (second == a)).sum())
+            assert len(block.embedded) - 1 == (of_one if a == b else of_two) > 0
+            assert torch.equal(block.embedded[block.rows] % n_pairs, block.edges.reshape(-1) % n_pairs)
+            every = torch.cat([*block.places, block.empty])
+            assert torch.equal(every.sort().values, torch.arange(block.edges.numel()))
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 5e-16), (torch.float32, 3e-7)])
+def test_the_fast_hyperbolic_tangent(dtype: torch.dtype, error: float) -> None:
+    x = torch.cat([torch.linspace(-1e3, 1e3, 2001), torch.linspace(-9.0, 9.0, 2001)]).to(dtype)
+    assert (tanh_(x.clone()) - torch.tanh(x)).abs().max() < error
 
 
 def test_second_derivatives_by_strain_agree() -> None:
