@@ -17,7 +17,9 @@ from ..structures.composition import format_composition
 from ..structures.files import iterate_structures
 from ..surrogates.barriers.base import BarrierModel
 from ..surrogates.barriers.crystal_lattice import CrystalLattice
-from ..surrogates.barriers.spectra import Direction, HopBlock, Spectrum, barrier_spectra, pooled
+from ..surrogates.barriers.spectra import Direction, HopBlock, SpectraOptions, Spectrum, barrier_spectra, pooled
+from ..surrogates.base import SurrogateError
+from .hop_labelling import path_in
 
 _ORDER_TABLE = "order.csv"
 _ENERGY = "inherent_energy_ev_per_atom"
@@ -29,7 +31,7 @@ class Sample:
     """A structure to predict, and where it comes from.
 
     Attributes:
-        name: ``path``, or ``path@index`` in a file of several.
+        name: ``path``, or ``path@index`` in a file of several, as tables name structures.
         atoms: the crystal.
         md_step: step of the run that it is a snapshot of, if any.
         energy_ev_per_atom: that the run's table tells of the snapshot, eV; NaN if none does.
@@ -74,8 +76,11 @@ class SampleSpectra:
         return sum(s.n_hops for by_species in self.spectra.values() for s in by_species.values())
 
 
-def samples(paths: Sequence[Path]) -> Iterator[Sample]:
+def samples(paths: Sequence[Path], folder: Path) -> Iterator[Sample]:
     """The structures of files, and the snapshots of folders that ``alloysmith order`` wrote, one at a time.
+
+    Args:
+        folder: that the tables will be in, which their paths are relative to.
 
     Raises:
         StructureError: a file cannot be read, or a folder holds no such run.
@@ -89,23 +94,24 @@ def samples(paths: Sequence[Path]) -> Iterator[Sample]:
                     f"{path} holds no snapshots/step_*.extxyz; name a structure file, or a folder of `alloysmith order`"
                 )
             for snapshot in snapshots:
-                for sample in _of_file(snapshot):
+                for sample in _of_file(snapshot, folder):
                     yield Sample(sample.name, sample.atoms, sample.md_step, energies.get(sample.md_step, float("nan")))
         else:
-            yield from _of_file(path)
+            yield from _of_file(path, folder)
 
 
-def _of_file(path: Path) -> Iterator[Sample]:
+def _of_file(path: Path, folder: Path) -> Iterator[Sample]:
     """The structures of a file; whether it is the only one is known when the next is asked for."""
+    name = path_in(path, folder)
     held: Atoms | None = None
     number = 0
     for atoms in iterate_structures(path):
         if held is not None:
-            yield _sample(f"{path}@{number}", held)
+            yield _sample(f"{name}@{number}", held)
             number += 1
         held = atoms
     if held is not None:
-        yield _sample(f"{path}@{number}" if number else str(path), held)
+        yield _sample(f"{name}@{number}" if number else name, held)
 
 
 def _sample(name: str, atoms: Atoms) -> Sample:
@@ -127,27 +133,21 @@ def _energies(table: Path) -> dict[int | None, float]:
 def sample_spectra(
     model: BarrierModel,
     sample: Sample,
-    *,
-    n_sites: int | None = None,
-    both_ways: bool = True,
-    bin_ev: float = 0.02,
-    seed: int = 0,
+    options: SpectraOptions,
     on_block: Callable[[HopBlock], object] | None = None,
 ) -> SampleSpectra:
     """Predict a sample's spectra; see :func:`~alloysmith.surrogates.barriers.spectra.barrier_spectra`.
 
     Raises:
-        StructureError: the structure, which the message names, is no FCC or BCC crystal.
+        StructureError: the structure is no FCC or BCC crystal; messages begin with its name.
         SurrogateError: an element or a phase that the model does not know.
     """
     atoms = sample.atoms
     try:
-        spectra = barrier_spectra(
-            model, atoms, n_sites=n_sites, both_ways=both_ways, bin_ev=bin_ev, seed=seed, on_block=on_block
-        )
+        spectra = barrier_spectra(model, atoms, options, on_block)
         delta = {} if sample.md_step is None else _delta(atoms)
-    except StructureError as error:
-        raise StructureError(f"{sample.name}: {error}") from error
+    except (StructureError, SurrogateError) as error:
+        raise type(error)(f"{sample.name}: {error}") from error
     symbols, counts = np.unique(atoms.get_chemical_symbols(), return_counts=True)
     fractions = dict(zip(symbols.tolist(), (counts / len(atoms)).tolist(), strict=True))
     return SampleSpectra(sample.name, len(atoms), fractions, spectra, sample.md_step, sample.energy_ev_per_atom, delta)

@@ -80,7 +80,7 @@ def random_hops(
         StructureError: the file cannot be read, a cell is too small, or neither FCC nor BCC.
     """
     frames = read_structures(structures)
-    named = _path_in(structures, folder)
+    named = path_in(structures, folder)
     rounds: list[list[WantedHop]] = []
     for index, crystal in enumerate(frames):
         rng = np.random.default_rng([seed, index])
@@ -135,7 +135,7 @@ def listed_hops(table: Path, folder: Path) -> list[WantedHop]:
             with_hop(crystal, hop)
         except (ValueError, StructureError) as error:
             raise StructureError(f"line {number} of {table} names no hop: {error}") from error
-        source = _path_in(table.parent / name, folder) + (f"@{index}" if index else "")
+        source = path_in(table.parent / name, folder) + (f"@{index}" if index else "")
         found.append(WantedHop(source, crystal, hop))
     return found
 
@@ -201,7 +201,8 @@ def _composition(crystal: Atoms) -> str:
     return format_composition(dict(zip(symbols.tolist(), counts.tolist(), strict=True)))
 
 
-def _path_in(path: Path, folder: Path) -> str:
+def path_in(path: Path, folder: Path) -> str:
+    """How a table in ``folder`` names a file: relative to it where the file is below, else from the root."""
     try:
         return path.resolve().relative_to(folder.resolve()).as_posix()
     except ValueError:

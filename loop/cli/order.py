@@ -15,6 +15,7 @@ from ...structures.files import read_structures
 from ...structures.settings import Settings
 from ..config import load_settings
 from ..signals import GracefulStop
+from ..store.lock import RunLock
 from .arguments import ConfigArgument, SetOption, find_config
 from .console import notes, output
 
@@ -51,14 +52,23 @@ def order(
     frames = read_structures(structure)
     if index >= len(frames):
         raise ConfigError(f"{structure} has {len(frames)} structures, no number {index}")
-    run = ChemicalOrder(settings.potential.load(), settings.run, frames[index], folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(folder, remedy="wait for it, or stop that process first")
+    try:
+        _run(ChemicalOrder(settings.potential.load(), settings.run, frames[index], folder), settings.run, folder)
+    finally:
+        lock.release()
+
+
+def _run(run: ChemicalOrder, settings: ChemicalOrderSettings, folder: Path) -> None:
+    """Go on to the last step, or to a signal, and say where the run stands."""
     columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
     with (
         GracefulStop() as signals,
         Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=notes(), transient=True) as progress,
     ):
         done = run.records[-1].step if run.records else 0
-        bar = progress.add_task("order", total=settings.run.n_steps, completed=done, state="")
+        bar = progress.add_task("order", total=settings.n_steps, completed=done, state="")
 
         def show(record: OrderRecord) -> bool:
             energy = f"{record.energy_ev_per_atom:.5f} eV/atom"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 import numpy as np
 import typer
 from ase.data import chemical_symbols
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -18,9 +20,9 @@ from ...errors import ConfigError
 from ...structures.whole_file import write_whole
 from ...surrogates.barriers.base import BarrierModel
 from ...surrogates.barriers.settings import barrier_model_from_state, is_barrier_model
-from ...surrogates.barriers.spectra import HopBlock, n_hops_per_site, pooled, sampled_sites
+from ...surrogates.barriers.spectra import HopBlock, SpectraOptions, pooled
 from ...surrogates.model_file import load_state
-from ..barrier_spectra import SampleSpectra, figures_table, histogram_table, sample_spectra, samples
+from ..barrier_spectra import Sample, SampleSpectra, figures_table, histogram_table, sample_spectra, samples
 from ..report.barrier_spectra import species_of, spectra_page
 from ..report.build import write_page
 from .console import notes, output
@@ -49,9 +51,7 @@ def spectra(
     ] = None,
     both_ways: Annotated[bool, typer.Option("--both-ways/--forward-only", help="Also the hops back, or not.")] = True,
     bin_ev: Annotated[float, typer.Option("--bin", min=1e-4, max=1.0, help="Width of a histogram's bins, eV.")] = 0.02,
-    hops: Annotated[
-        Path | None, typer.Option("--hops", metavar="CSV", help="Table to write with the barrier of each hop.")
-    ] = None,
+    hops: Annotated[bool, typer.Option("--hops", help="Also write DIR/hops.csv, the barrier of each hop.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of sites.")] = 0,
 ) -> None:
     """Predict the spectra of migration barriers of alloys.
@@ -71,18 +71,20 @@ def spectra(
         raise ConfigError(f"{model} is no model of migration barriers; fit one with `alloysmith fit fit/barriers`")
     fitted = barrier_model_from_state(state)
     check_target(folder / "report.html")
-    if hops is None:
-        found = _predict(fitted, structures, n_sites, both_ways, bin_ev, seed, None)
+    found: list[SampleSpectra] = []
+
+    def predict(table: IO[str] | None) -> None:
+        options = SpectraOptions(n_sites=n_sites, both_ways=both_ways, bin_ev=bin_ev, seed=seed)
+        found.extend(_predict(fitted, samples(structures, folder), options, table))
+
+    def fill(scratch: Path) -> None:
+        with scratch.open("w", newline="", encoding="utf-8") as file:
+            predict(file)
+
+    if hops:
+        write_whole(folder / "hops.csv", fill)
     else:
-        check_target(hops)
-        kept: list[SampleSpectra] = []
-
-        def fill(scratch: Path) -> None:
-            with scratch.open("w", newline="", encoding="utf-8") as file:
-                kept.extend(_predict(fitted, structures, n_sites, both_ways, bin_ev, seed, file))
-
-        write_whole(hops, fill)
-        found = kept
+        predict(None)
     write_whole(folder / "spectra.csv", figures_table(found).encode())
     write_whole(folder / "histograms.csv", histogram_table(found).encode())
     write_page(spectra_page(found, fitted.spec, _title(structures)), folder / "report.html")
@@ -91,13 +93,7 @@ def spectra(
 
 
 def _predict(
-    model: BarrierModel,
-    structures: Sequence[Path],
-    n_sites: int | None,
-    both_ways: bool,
-    bin_ev: float,
-    seed: int,
-    table: IO[str] | None,
+    model: BarrierModel, wanted: Iterable[Sample], options: SpectraOptions, table: IO[str] | None
 ) -> list[SampleSpectra]:
     """Predict one structure after the other, showing how far it is; write hops to the table, if any."""
     writer = None if table is None else csv.writer(table, lineterminator="\n")
@@ -108,20 +104,15 @@ def _predict(
     columns = (TextColumn("spectra"), TextColumn("{task.fields[name]}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=notes(), transient=True) as progress:
         bar = progress.add_task("spectra", total=None, name="")
-        for sample in samples(structures):
-            n_chosen = len(sampled_sites(len(sample.atoms), n_sites, seed))
-            progress.reset(bar, total=n_chosen * n_hops_per_site(model), name=sample.name)
+        for sample in wanted:
+            progress.reset(bar, total=options.n_hops(model, sample.atoms), name=escape(sample.name))
 
             def follow(block: HopBlock, name: str = sample.name) -> None:
                 progress.advance(bar, len(block.hops))
                 if writer is not None:
-                    _write_hops(writer, name, block)
+                    writer.writerows(_hop_rows(name, block))
 
-            found.append(
-                sample_spectra(
-                    model, sample, n_sites=n_sites, both_ways=both_ways, bin_ev=bin_ev, seed=seed, on_block=follow
-                )
-            )
+            found.append(sample_spectra(model, sample, options, follow))
     n_hops, cpu_s = sum(sample.n_hops for sample in found), time.process_time() - cpu_started
     notes().print(
         f"{n_hops:,} barriers in {time.monotonic() - started:.1f} s, {n_hops / max(cpu_s, 1e-9):,.0f} per CPU second",
@@ -130,21 +121,17 @@ def _predict(
     return found
 
 
-def _write_hops(writer: Any, name: str, block: HopBlock) -> None:
-    hops = block.hops
-    back = block.backward
-    n = len(hops)
-    writer.writerows(
-        zip(
-            [name] * n,
-            hops.vacancy.tolist(),
-            hops.neighbour.tolist(),
-            np.array(chemical_symbols)[hops.moving_numbers].tolist(),
-            block.forward.mean_ev.round(6).tolist(),
-            block.forward.std_ev.round(6).tolist(),
-            [""] * n if back is None else back.mean_ev.round(6).tolist(),
-            strict=True,
-        )
+def _hop_rows(name: str, block: HopBlock) -> Iterable[Sequence[object]]:
+    hops, back = block.hops, block.backward
+    return zip(
+        repeat(name, len(hops)),
+        hops.vacancy.tolist(),
+        hops.neighbour.tolist(),
+        np.array(chemical_symbols)[hops.moving_numbers].tolist(),
+        block.forward.mean_ev.round(6).tolist(),
+        block.forward.std_ev.round(6).tolist(),
+        repeat("", len(hops)) if back is None else back.mean_ev.round(6).tolist(),
+        strict=True,
     )
 
 

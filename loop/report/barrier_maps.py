@@ -56,7 +56,7 @@ def triangle_section(found: Sequence[SampleSpectra], elements: Sequence[str]) ->
         rows=2,
         cols=3,
         specs=[[{"type": "ternary"}] * 3] * 2,
-        subplot_titles=[f"{s} moves: {what}" for what in ("mean", "spread") for s in elements],
+        subplot_titles=[f"{s} moves: {what} (eV)" for what in ("mean", "spread") for s in elements],
         horizontal_spacing=0.08,
         vertical_spacing=0.14,
     )
@@ -140,7 +140,6 @@ def _add_triangle(
         "yanchor": "top",
         "outlinewidth": 0,
         "nticks": 5,
-        "title": {"text": "eV", "side": "right"},
     }
     shades, colours = _interpolated(points, values)
     common = {"cmin": float(values.min()), "cmax": float(values.max()), "colorscale": SCALE}

@@ -35,11 +35,15 @@ class RunLock:
     The kernel's file lock decides on one machine, and goes away with its process however that ends. The file's
     content says who holds it, for people, and for machines that share a file system without sharing its locks.
 
+    Args:
+        remedy: what to do while another driver holds it, for people; of a campaign by default.
+
     Raises:
         RunDirectoryError: another driver holds it, or the directory cannot be written.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, *, remedy: str | None = None) -> None:
+        self._remedy = remedy or f"watch it with `alloysmith watch {run_dir}`, or stop that driver first"
         self._path = run_dir / LOCK_NAME
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -57,7 +61,7 @@ class RunLock:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunDirectoryError(_in_use(run_dir, self._holder())) from error
+            raise RunDirectoryError(f"{_in_use(run_dir, self._holder())}: {self._remedy}") from error
         holder = self._holder()
         if holder and holder.get("host") != socket.gethostname():
             raise RunDirectoryError(
@@ -127,7 +131,4 @@ def _process_start(pid: int) -> float | None:
 def _in_use(run_dir: Path, holder: Mapping[str, Any]) -> str:
     who = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
     since = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(holder['since']))}" if holder else ""
-    return (
-        f"{run_dir} is driven by {who}{since}. Two drivers would spoil it: watch it with "
-        f"`alloysmith watch {run_dir}`, or stop that driver first"
-    )
+    return f"{run_dir} is driven by {who}{since}. Two drivers would spoil it"

@@ -142,71 +142,70 @@ class HopBlock:
     backward: BarrierPrediction | None
 
 
-def sampled_sites(n_atoms: int, n_sites: int | None, seed: int) -> np.ndarray:
-    """Numbers of different sites at random, ascending; all where there are no more than ``n_sites``, or it is None."""
-    if n_sites is None or n_sites >= n_atoms:
-        return np.arange(n_atoms)
-    return np.sort(np.random.default_rng(seed).choice(n_atoms, size=n_sites, replace=False))
+@dataclass(frozen=True)
+class SpectraOptions:
+    """Which hops, and how they are counted.
+
+    Attributes:
+        n_sites: vacancies at so many random sites of a crystal, instead of at all.
+        both_ways: whether the hops back are predicted too.
+        bin_ev: width of the histograms' bins, eV.
+        seed: of the choice of sites.
+        block_sites: sites whose hops are in memory at a time; barriers do not depend on it.
+    """
+
+    n_sites: int | None = None
+    both_ways: bool = True
+    bin_ev: float = 0.02
+    seed: int = 0
+    block_sites: int = BLOCK_SITES
+
+    def sites(self, n_atoms: int) -> np.ndarray:
+        """Numbers of the sites of a crystal of ``n_atoms``, ascending."""
+        if self.n_sites is None or self.n_sites >= n_atoms:
+            return np.arange(n_atoms)
+        return np.sort(np.random.default_rng(self.seed).choice(n_atoms, size=self.n_sites, replace=False))
+
+    def n_hops(self, model: BarrierModel, atoms: Atoms) -> int:
+        """How many hops there are one way in a crystal of the model's phase."""
+        return len(self.sites(len(atoms))) * len(hop_lattice(model.spec.phase, 1).directions)
 
 
-def predicted_blocks(
-    model: BarrierModel,
-    atoms: Atoms,
-    sites: np.ndarray,
-    *,
-    both_ways: bool = True,
-    block_sites: int = BLOCK_SITES,
-) -> Iterator[HopBlock]:
-    """The barriers of all hops into some sites, block by block.
+def predicted_blocks(model: BarrierModel, atoms: Atoms, options: SpectraOptions) -> Iterator[HopBlock]:
+    """The barriers of all hops into a crystal's sites, block by block.
 
     Args:
         atoms: a perfect crystal, FCC or BCC, relaxed or not.
-        sites: int64 ``[n_sites]``, numbers of atoms.
-        both_ways: whether the hops back are predicted too.
-        block_sites: sites in a block; barriers do not depend on it.
 
     Raises:
         StructureError: the structure is no FCC or BCC crystal.
         SurrogateError: an element or a phase that the model does not know.
     """
     lattice = CrystalLattice.of(atoms)
-    for start in range(0, len(sites), block_sites):
-        hops = site_hops(atoms, lattice, sites[start : start + block_sites])
-        yield HopBlock(hops, model.predict(hops), model.predict(hops.returning()) if both_ways else None)
-
-
-def n_hops_per_site(model: BarrierModel) -> int:
-    """Neighbours of a site in the model's phase: 8 or 12."""
-    return len(hop_lattice(model.spec.phase, 1).directions)
+    sites = options.sites(len(atoms))
+    for start in range(0, len(sites), options.block_sites):
+        hops = site_hops(atoms, lattice, sites[start : start + options.block_sites])
+        yield HopBlock(hops, model.predict(hops), model.predict(hops.returning()) if options.both_ways else None)
 
 
 def barrier_spectra(
     model: BarrierModel,
     atoms: Atoms,
-    *,
-    n_sites: int | None = None,
-    both_ways: bool = True,
-    bin_ev: float = 0.02,
-    seed: int = 0,
-    block_sites: int = BLOCK_SITES,
+    options: SpectraOptions = SpectraOptions(),
     on_block: Callable[[HopBlock], object] | None = None,
 ) -> dict[Direction, dict[str, Spectrum]]:
     """Spectra of a crystal for each direction and each species that moves.
 
     Args:
-        n_sites: vacancies at so many random sites instead of all.
-        bin_ev: width of the histograms' bins, eV.
-        seed: of the choice of sites.
         on_block: sees each block, for progress or to keep the barriers.
 
     Raises:
         StructureError, SurrogateError: see :func:`predicted_blocks`.
     """
-    sites = sampled_sites(len(atoms), n_sites, seed)
     counters: dict[Direction, dict[str, SpectrumCounter]] = {"forward": {}}
-    if both_ways:
+    if options.both_ways:
         counters["backward"] = {}
-    for block in predicted_blocks(model, atoms, sites, both_ways=both_ways, block_sites=block_sites):
+    for block in predicted_blocks(model, atoms, options):
         moving = block.hops.moving_numbers
         predicted: dict[Direction, BarrierPrediction | None] = {"forward": block.forward, "backward": block.backward}
         for number in np.unique(moving).tolist():
@@ -214,7 +213,7 @@ def barrier_spectra(
             for direction, by_species in counters.items():
                 found = predicted[direction]
                 if found is not None:
-                    counter = by_species.setdefault(chemical_symbols[number], SpectrumCounter(bin_ev))
+                    counter = by_species.setdefault(chemical_symbols[number], SpectrumCounter(options.bin_ev))
                     counter.add(found.mean_ev[is_it], found.std_ev[is_it])
         if on_block is not None:
             on_block(block)

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
+from alloysmith.loop.store.lock import RunLock
 from alloysmith.structures.files import read_structures
 from alloysmith.tests.cli.toy import CommandLine
 
@@ -79,3 +80,14 @@ def test_order_goes_on(alloys: Path, alloysmith: CommandLine, tmp_path: Path) ->
     assert done.code == 0
     assert "step 200" in done.out
     assert [row["step"] for row in rows_of(tmp_path / "run" / "order.csv")] == ["100", "200"]
+
+
+def test_a_run_towards_order_has_one_driver(alloys: Path, alloysmith: CommandLine, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    lock = RunLock(folder)
+    refused = alloysmith("order", "order/ta_nb_mo", alloys, "-o", folder)
+    lock.release()
+    assert refused.code != 0
+    assert "wait for it" in refused.err
+    assert [path.name for path in folder.iterdir()] == ["lock"]
