@@ -15,12 +15,34 @@ from pydantic import Field
 
 from ..errors import StructureError
 from ..structures.base import Phase
-from ..structures.composition import composition_grid, format_composition, nearest_counts
-from ..structures.lattice import parent_lattice
+from ..structures.composition import (
+    Composition,
+    composition_grid,
+    format_composition,
+    nearest_counts,
+    parse_composition,
+)
+from ..structures.lattice import ParentLattice, parent_lattice
 from ..structures.settings import CellSettings, Settings
 from ..structures.space import DesignSpace
 
 Split = Literal["train", "test"]
+
+
+_MAX_ATOMS = 2_000_000
+
+
+class CompositionLineSettings(Settings):
+    """Compositions at equal steps between two, such as the paper's Ta(100-x)/2 Nb(100-x)/2 Mo(x)."""
+
+    start: Composition
+    """The first composition, such as `TaNbMo`."""
+    end: Composition
+    """The last one, such as `Ta1Nb1Mo98`."""
+    n_points: int = Field(default=10, ge=2)
+    """Compositions, both ends included."""
+    min_atoms_of_each: int = Field(default=0, ge=0)
+    """Cells grow until each element that is there at all has so many atoms: the paper's have 5,000."""
 
 
 class SolidSolutionSettings(Settings):
@@ -38,6 +60,8 @@ class SolidSolutionSettings(Settings):
     """Compositions held out, spread among the others."""
     min_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Smallest atomic fraction of every element."""
+    line: CompositionLineSettings | None = None
+    """Compositions on a line instead; `n_train`, `n_test` and `min_fraction` do not count then."""
     volumes_ang3: dict[str, float] = Field(default_factory=dict)
     """Volume per atom of elements, in Å^3, by which cells get their size; otherwise from lattice constants at room
     temperature."""
@@ -94,14 +118,18 @@ def farthest_points(points: np.ndarray, n: int, first: int) -> np.ndarray:
 
 
 def solid_solutions(settings: SolidSolutionSettings) -> list[Atoms]:
-    """The alloys, on ideal sites, those to learn from first.
+    """The alloys, on ideal sites, those to learn from first, or along the line.
 
     Returns:
-        Structures with ``info``: ``phase``, ``composition`` (as realized) and ``split`` (``train`` or ``test``).
+        Structures with ``info``: ``phase``, ``composition`` (as realized) and, not on a line, ``split`` (``train`` or
+        ``test``).
 
     Raises:
-        StructureError: see :meth:`SolidSolutionSettings.space` and :func:`spread_compositions`.
+        StructureError: see :meth:`SolidSolutionSettings.space` and :func:`spread_compositions`; or a line has elements
+            that ``elements`` lack, or needs cells of more than two million atoms.
     """
+    if settings.line is not None:
+        return _along_line(settings, settings.line)
     space = settings.space()
     lattice = space.lattices[0]
     rng = np.random.default_rng(settings.seed)
@@ -120,3 +148,37 @@ def solid_solutions(settings: SolidSolutionSettings) -> list[Atoms]:
         atoms.info["split"] = "train" if position < settings.n_train else "test"
         alloys.append(atoms)
     return alloys
+
+
+def _along_line(settings: SolidSolutionSettings, line: CompositionLineSettings) -> list[Atoms]:
+    space = settings.model_copy(update={"min_fraction": 0.0}).space()
+    ends = [parse_composition(end) for end in (line.start, line.end)]
+    others = sorted({element for end in ends for element in end} - set(settings.elements))
+    if others:
+        raise StructureError(f"the line has {', '.join(others)}, but elements are {', '.join(settings.elements)}")
+    start, end = (np.array([one.get(element, 0.0) for element in settings.elements]) for one in ends)
+    rng = np.random.default_rng(settings.seed)
+    alloys = []
+    for share in np.linspace(0.0, 1.0, line.n_points):
+        fractions = (1.0 - share) * start + share * end
+        lattice = _lattice_with(settings, fractions, line.min_atoms_of_each)
+        counts = np.diff(np.rint(lattice.n_sites * np.cumsum([0.0, *fractions])).astype(int))
+        atoms = space.atoms(lattice, space.random_occupation(rng, lattice, counts))
+        atoms.info["composition"] = format_composition(dict(zip(space.elements, counts.tolist(), strict=True)))
+        alloys.append(atoms)
+    return alloys
+
+
+def _lattice_with(settings: SolidSolutionSettings, fractions: np.ndarray, n_least: int) -> ParentLattice:
+    """The smallest cell, from that of the settings on, that holds ``n_least`` atoms of each element with a fraction."""
+    least = fractions[fractions > 1e-9].min()
+    repeat = np.array(settings.cell.repeat)
+    per_cell = parent_lattice(settings.phase, settings.cell.kind, (1, 1, 1)).n_sites
+    while per_cell * int(repeat.prod()) * least < n_least:  # counts are above this less one
+        repeat = repeat + 1
+        if per_cell * int(repeat.prod()) > _MAX_ATOMS:
+            raise StructureError(
+                f"{n_least} atoms of an element with a fraction of {least:.3g} need more than {_MAX_ATOMS} atoms; ask "
+                "for fewer (line.min_atoms_of_each), or end the line earlier"
+            )
+    return parent_lattice(settings.phase, settings.cell.kind, repeat.tolist())

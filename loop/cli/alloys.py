@@ -23,6 +23,7 @@ def alloys(
     """Write random alloys over a system's compositions.
 
     Each row's info tells its composition, its phase, and whether it is one to learn from (split=train) or to test on.
+    With `line` in the configuration the compositions lie on a line instead, in cells as large as rare elements need.
 
     Example: alloysmith alloys alloys/ta_nb_mo -o alloys.extxyz --set seed=1
     """
@@ -30,8 +31,10 @@ def alloys(
     check_target(target, ("extxyz",))
     rows = solid_solutions(settings)
     write_structures(target, rows)
-    output().print(
-        f"wrote {target}: {settings.n_train} compositions to learn from and {settings.n_test} to test on, "
-        f"{len(rows[0])} atoms each",
-        markup=False,
-    )
+    if settings.line is not None:
+        text = f"{len(rows)} compositions along a line, {len(rows[0]):,} to {max(map(len, rows)):,} atoms each"
+    else:
+        text = (
+            f"{settings.n_train} compositions to learn from and {settings.n_test} to test on, {len(rows[0])} atoms each"
+        )
+    output().print(f"wrote {target}: {text}", markup=False)
