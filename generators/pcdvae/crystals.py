@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,6 +44,10 @@ class Crystal:
         lattice = np.asarray(cell_to_cellpar(self.cell))
         lattice[:3] /= len(self.types) ** (1.0 / 3.0)
         return lattice
+
+    def of_phase(self, phase: int) -> Crystal:
+        """The same structure, said to be of a phase."""
+        return replace(self, phase=phase)
 
 
 def crystal_from(atoms: Atoms, elements: Sequence[str], *, phase: int = 0, value: float = float("nan")) -> Crystal:

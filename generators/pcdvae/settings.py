@@ -72,11 +72,13 @@ class NoiseSettings(Settings):
 
     n_levels: int = Field(default=50, ge=2)
     """Levels, a constant factor apart."""
-    sigma_min_ang: float = Field(default=0.01, gt=0.0)
-    """Smallest standard deviation of displacements, Å."""
-    sigma_max_ang: float | None = Field(default=None, gt=0.0)
-    """Largest standard deviation, Å. By default that at which atoms are spread evenly over each structure's own cell;
-    the published 10 Å is twice what a cell of 54 atoms needs, and levels above that teach nothing."""
+    sigma_min_ang: float = Field(default=0.03, gt=0.0)
+    """Smallest standard deviation of displacements, Å. The published 0.01 is less than atoms of alloys relax by, and
+    spends a sixth of the levels on telling them apart."""
+    sigma_max_ang: float | None = Field(default=1.5, gt=0.0)
+    """Largest standard deviation, Å; null: that at which atoms are spread evenly over each structure's own cell. From
+    1.5 Å on nothing is left of a metal's lattice, and there is nothing to learn; the published 10 Å is twice what
+    spreads atoms evenly over a cell of 54."""
     type_sigma_min: float = Field(default=0.01, gt=0.0)
     """Smallest weight of the predicted composition against an atom's own element."""
     type_sigma_max: float = Field(default=5.0, gt=0.0)
@@ -145,5 +147,5 @@ class PcdvaeSettings(Settings):
                 n_radial_channels=16, n_circular_channels=16, n_bilinear_channels=64, n_before_skip=1, n_after_skip=2,
                 n_after_concatenation=1, n_atom_layers=3, sees_noise=False,
             ),
-            noise=NoiseSettings(sigma_max_ang=10.0),
+            noise=NoiseSettings(sigma_min_ang=0.01, sigma_max_ang=10.0),
         )  # fmt: skip

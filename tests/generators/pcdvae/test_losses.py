@@ -185,9 +185,9 @@ def test_same_seeds_give_the_same_losses() -> None:
 
 def test_noise_levels_fit_each_cell() -> None:
     small, large = small_crystals()[0], small_crystals()[3]
-    levels = sigmas_ang(small, NoiseSettings())
+    levels = sigmas_ang(small, NoiseSettings(sigma_max_ang=None))
     assert len(levels) == 50
-    assert levels[-1] == pytest.approx(0.01)
+    assert levels[-1] == pytest.approx(0.03)
     assert levels[0] == pytest.approx(small.torus.sigma_even_ang)
     assert levels[0] < 10.0
     np.testing.assert_allclose(levels[1:] / levels[:-1], levels[1] / levels[0])
@@ -200,7 +200,7 @@ def test_noisy_elements_follow_their_weights() -> None:
     noise = draw_noise(batch, TINY.noise, TINY.n_latent, np.random.default_rng(0))
     owner = torch.zeros(n, dtype=torch.int64)
     composition = torch.tensor([[0.2, 0.5, 0.3]])
-    sigma = torch.tensor([1.5])
+    sigma = torch.tensor([[0.1, 1.5]])
     draws = torch.from_numpy(np.random.default_rng(1).random(n)).float()
     big = type(noise)(noise.positions, noise.scores, sigma, draws, noise.latent)
     drawn = noisy_types(torch.ones(n, dtype=torch.int64), composition, big, owner)

@@ -43,8 +43,10 @@ class Networks:
         """Scores ``[n_atoms, 3]`` and logits ``[n_atoms, n_elements]``; phase and latent vector from the first."""
         latent = torch.linspace(-1.0, 1.0, N_LATENT, dtype=self.dtype).expand(len(frames), -1)
         phases = torch.ones(len(frames), dtype=torch.int64)
+        levels = torch.tensor([[0.3, 1.0]], dtype=self.dtype).expand(len(frames), -1)
+        edges, owner = self.edges(list(frames)), owners(frames)
         with torch.no_grad():
-            scores, logits = self.decoder(latent, phases, types_of(frames), self.edges(list(frames)), owners(frames))
+            scores, logits = self.decoder(latent, phases, types_of(frames), edges, owner, levels)
         return scores.numpy(), logits.numpy()
 
 
@@ -183,16 +185,19 @@ def test_angles_matter_and_not_distances_alone() -> None:
     assert np.abs(results[0][1] - results[1][1]).max() > 1e-4
 
 
-def test_phase_and_latent_vector_steer_the_decoder() -> None:
+def test_phase_latent_vector_and_noise_levels_steer_the_decoder() -> None:
     both, atoms = networks(3.8), rattled()
     edges, owner, types = both.edges([atoms]), owners((atoms,)), types_of((atoms,))
     latent = torch.zeros(1, N_LATENT, dtype=torch.float64)
+    fcc, bcc, levels = torch.tensor([0]), torch.tensor([1]), torch.tensor([[0.1, 1.0]], dtype=torch.float64)
     with torch.no_grad():
-        first = both.decoder(latent, torch.tensor([0]), types, edges, owner)[0]
-        other_phase = both.decoder(latent, torch.tensor([1]), types, edges, owner)[0]
-        other_latent = both.decoder(latent + 1.0, torch.tensor([0]), types, edges, owner)[0]
-    assert (first - other_phase).abs().max() > 1e-3
-    assert (first - other_latent).abs().max() > 1e-3
+        first = both.decoder(latent, fcc, types, edges, owner, levels)[0]
+        others = (
+            both.decoder(latent, bcc, types, edges, owner, levels)[0],
+            both.decoder(latent + 1.0, fcc, types, edges, owner, levels)[0],
+            both.decoder(latent, fcc, types, edges, owner, 2.0 * levels)[0],
+        )
+    assert all((first - other).abs().max() > 1e-3 for other in others)
 
 
 def test_lonely_atoms_have_no_score() -> None:
@@ -224,7 +229,12 @@ def test_published_sizes_build_and_run() -> None:
     assert hidden.shape == (1, 256)
     with torch.no_grad():
         scores, logits = decoder(
-            torch.from_numpy(hidden), torch.tensor([0]), types_of((atoms,)), both.edges([atoms]), owners((atoms,))
+            torch.from_numpy(hidden),
+            torch.tensor([0]),
+            types_of((atoms,)),
+            both.edges([atoms]),
+            owners((atoms,)),
+            torch.ones(1, 2),
         )
     assert scores.shape == (2, 3)
     assert logits.shape == (2, 3)

@@ -1,0 +1,82 @@
+"""Structures from a trained P-CDVAE: drawn at random, like given ones, or better than these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from ase import Atoms
+from pydantic import Field
+
+from ...structures.settings import Settings
+from .fitted import FittedPcdvae, LatentSource
+from .optimization import LatentOptimizationSettings, optimize_latents
+from .sampler_settings import PredictorCorrectorSettings, SamplerSettings
+from .sampling import drafts, sample
+
+Note = Callable[[str, int, int], None]
+"""Progress: what is done, how much of it, and of how much."""
+
+
+class GenerationSettings(Settings):
+    """How structures are generated."""
+
+    sampler: SamplerSettings = PredictorCorrectorSettings()
+    """How structures are drawn from latent vectors."""
+    latents: LatentSource = "encodings"
+    """Where latent vectors come from that belong to no given structure: `encodings`, those of the training structures
+    with their noise, or `normal`, the standard normal distribution, as published."""
+    optimization: LatentOptimizationSettings = LatentOptimizationSettings()
+    """How latent vectors are optimized where that is asked for."""
+    seed: int = Field(default=0, ge=0)
+    """Everything random derives from it."""
+
+
+def generated(
+    fitted: FittedPcdvae,
+    settings: GenerationSettings,
+    n: int,
+    *,
+    starts: Sequence[Atoms] = (),
+    optimizes: bool = False,
+    note: Note | None = None,
+) -> list[Atoms]:
+    """Generate structures.
+
+    Args:
+        n: how many latent vectors to draw; not looked at where there are ``starts``.
+        starts: structures whose latent vectors are taken.
+        optimizes: whether the latent vectors are optimized, and structures drawn on the way.
+
+    Returns:
+        Structures, by step of the optimization and then by start, whose ``info`` says the ``phase``, the step
+        (``latent_step``), the number of the start (``start``, from 0), and the property that the model expects
+        (``expected_<property>``).
+
+    Raises:
+        SurrogateError: nothing to optimize.
+        StructureError: starts that the model cannot encode.
+    """
+    rng = np.random.default_rng([settings.seed, 0])
+    latents = fitted.encode(starts) if starts else fitted.random_latents(n, rng, settings.latents)
+    by_step: dict[int, np.ndarray] = {0: latents}
+    if optimizes:
+        total = settings.optimization.decode_at[-1]
+        progress = _noting(note, "optimizing", total)
+        by_step = dict(optimize_latents(fitted, latents, settings.optimization, seed=settings.seed, progress=progress))
+    wanted = [draft for found in by_step.values() for draft in drafts(fitted.model, found)]
+    progress = _noting(note, "drawing", len(wanted))
+    structures = sample(fitted.model, wanted, settings.sampler, seed=settings.seed, progress=progress)
+    steps = [step for step in by_step for _ in latents]
+    for k, (atoms, draft, step) in enumerate(zip(structures, wanted, steps, strict=True)):
+        atoms.info |= {"start": k % len(latents), "latent_step": step}
+        if fitted.property is not None:
+            atoms.info[f"expected_{fitted.property}"] = draft.value
+    return structures
+
+
+def _noting(note: Note | None, what: Literal["optimizing", "drawing"], total: int) -> Callable[[int], None] | None:
+    if note is None:
+        return None
+    return lambda n: note(what, n, total)

@@ -1,0 +1,300 @@
+"""Drawing structures: what the heads say, then noise that the decoder undoes level by level.
+
+The samplers know nothing of networks: a ``Denoiser`` is asked for scores and elements of whole batches, so that they
+can be tried on distributions whose score is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.geometry import cellpar_to_cell
+
+from ...surrogates.threads import single_thread
+from .element_noise import assigned, shuffled, whole_counts
+from .model import Pcdvae
+from .noise import type_sigmas
+from .sampler_settings import LangevinSettings, PredictorCorrectorSettings
+from .settings import NoiseSettings
+from .torus import Torus
+
+Progress = Callable[[int], None]
+"""Called with the number of structures that are done."""
+
+_BATCH_ATOMS = 2000  # of a call of the decoder: memory, and no faster with more
+_ANGLES = (30.0, 150.0)  # degrees; what the lattice head may say of a cell
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What the heads say of a structure that is to be drawn.
+
+    Attributes:
+        latent: ``[n_latent]``.
+        phase: index into the model's phases.
+        counts: atoms of each element, int64 ``[n_elements]``.
+        cell: ``[3, 3]``, Å.
+        value: predicted property; NaN where the model has none.
+        scaled_sites: where atoms start from, in the cell's vectors ``[n_atoms, 3]``; none to start from anywhere.
+        start_sigma_ang: noise that the start has; the largest level that is undone.
+    """
+
+    latent: np.ndarray
+    phase: int
+    counts: np.ndarray
+    cell: np.ndarray
+    value: float = float("nan")
+    scaled_sites: np.ndarray | None = None
+    start_sigma_ang: float | None = None
+
+
+@dataclass
+class Cloud:
+    """Structures on the way, laid end to end.
+
+    Attributes:
+        positions: ``[n_atoms, 3]``, Å.
+        types: int64 ``[n_atoms]``.
+        owner: structure of each atom, int64 ``[n_atoms]``, ascending.
+    """
+
+    positions: np.ndarray
+    types: np.ndarray
+    owner: np.ndarray
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Where one structure ends and the next begins, for ``np.split``."""
+        return np.flatnonzero(np.diff(self.owner)) + 1
+
+
+class Denoiser(Protocol):
+    """Looks at noisy structures."""
+
+    def __call__(self, cloud: Cloud, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores times σ ``[n_atoms, 3]`` and log probabilities of elements ``[n_atoms, n_elements]``.
+
+        Args:
+            levels: σ of positions, Å, and of elements, ``[n_structures, 2]``.
+        """
+        ...
+
+
+def drafts(model: Pcdvae, latents: np.ndarray) -> list[Draft]:
+    """What the heads say of latent vectors ``[n, n_latent]``."""
+    with torch.no_grad():
+        heads = model.heads(torch.as_tensor(latents, dtype=model.lattice_mean.dtype))
+        numbers = heads.n_atoms[:, 1:].argmax(-1).numpy() + 1
+        fractions = heads.composition.softmax(-1).double().numpy()
+        lattices = (heads.lattice * model.lattice_spread + model.lattice_mean).double().numpy()
+        nothing = torch.full((len(latents),), torch.nan)
+        values = nothing if heads.value is None else heads.value * model.value_spread + model.value_mean
+    found = []
+    for k, n_atoms in enumerate(numbers.tolist()):
+        lengths = np.maximum(lattices[k, :3], 0.5) * n_atoms ** (1.0 / 3.0)
+        cell = cellpar_to_cell([*lengths, *np.clip(lattices[k, 3:], *_ANGLES)])
+        counts = whole_counts(fractions[k], n_atoms)
+        found.append(Draft(latents[k], int(heads.phases[k]), counts, cell, float(values[k])))
+    return found
+
+
+@single_thread()
+def sample(
+    model: Pcdvae,
+    wanted: Sequence[Draft],
+    settings: LangevinSettings | PredictorCorrectorSettings,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> list[Atoms]:
+    """Draw one structure for each draft; the same whatever else is drawn in the same call.
+
+    Returns:
+        Structures with the phase and the predicted property in ``info``.
+    """
+    found: list[Atoms] = []
+    with torch.no_grad():
+        for batch in _batches(wanted):
+            denoise = _Decoder(model, batch)
+            rngs = [np.random.default_rng([seed, len(found) + k]) for k in range(len(batch))]
+            cloud = draw(denoise, batch, model.settings.noise, settings, rngs)
+            for k, draft in enumerate(batch):
+                mine = cloud.owner == k
+                symbols = [model.elements[t] for t in cloud.types[mine]]
+                atoms = Atoms(symbols, positions=cloud.positions[mine], cell=draft.cell, pbc=True)
+                atoms.wrap()
+                if model.phases:
+                    atoms.info["phase"] = model.phases[draft.phase]
+                found.append(atoms)
+            if progress is not None:
+                progress(len(found))
+    return found
+
+
+def _batches(wanted: Sequence[Draft]) -> list[list[Draft]]:
+    batches: list[list[Draft]] = []
+    room = 0
+    for draft in wanted:
+        size = int(draft.counts.sum())
+        if not batches or size > room:
+            batches.append([])
+            room = _BATCH_ATOMS
+        batches[-1].append(draft)
+        room -= size
+    return batches
+
+
+class _Decoder:
+    """The model's decoder of some drafts."""
+
+    def __init__(self, model: Pcdvae, wanted: Sequence[Draft]) -> None:
+        self.model = model
+        self.dtype = model.lattice_mean.dtype
+        self.latent = torch.as_tensor(np.stack([d.latent for d in wanted]), dtype=self.dtype)
+        self.phases = torch.tensor([d.phase for d in wanted])
+        self.cells = [d.cell for d in wanted]
+
+    def __call__(self, cloud: Cloud, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scores, logits = self.model.decode(
+            self.latent,
+            self.phases,
+            torch.from_numpy(cloud.types),
+            torch.from_numpy(cloud.owner),
+            np.split(cloud.positions, cloud.ends),
+            self.cells,
+            torch.as_tensor(levels, dtype=self.dtype),
+        )
+        return scores.double().numpy(), logits.log_softmax(-1).double().numpy()
+
+
+def draw(
+    denoise: Denoiser,
+    wanted: Sequence[Draft],
+    noise: NoiseSettings,
+    settings: LangevinSettings | PredictorCorrectorSettings,
+    rngs: Sequence[np.random.Generator],
+) -> Cloud:
+    """Draw structures of one batch.
+
+    Args:
+        denoise: looks at them.
+        wanted: what to draw.
+        noise: the levels' ends.
+        settings: the sampler.
+        rngs: random numbers of each structure.
+    """
+    walk = _Walk(denoise, wanted, noise, settings.n_levels, rngs)
+    if isinstance(settings, LangevinSettings):
+        for level in range(settings.n_levels):
+            for _ in range(settings.n_steps):
+                walk.look(level)
+                walk.step_at(level, settings.step)
+                if settings.conserves_composition:
+                    walk.renew_elements(level)
+                else:
+                    walk.take_likeliest_elements()
+        if settings.conserves_composition:
+            walk.settle_elements()
+        return walk.cloud
+    for level in range(settings.n_levels):
+        for _ in range(settings.n_corrections):
+            walk.look(level)
+            walk.step_at(level, settings.step)
+            walk.renew_elements(level)
+        walk.look(level)
+        walk.go_down(level, settings.stochasticity)
+        if level + 1 < settings.n_levels:
+            walk.renew_elements(level + 1)
+    walk.settle_elements()
+    return walk.cloud
+
+
+class _Walk:
+    """Structures on their way down the noise levels."""
+
+    def __init__(
+        self,
+        denoise: Denoiser,
+        wanted: Sequence[Draft],
+        noise: NoiseSettings,
+        n_levels: int,
+        rngs: Sequence[np.random.Generator],
+    ) -> None:
+        self.denoise, self.wanted, self.rngs = denoise, wanted, rngs
+        starts, positions, types = [], [], []
+        for draft, rng in zip(wanted, rngs, strict=True):
+            n_atoms = int(draft.counts.sum())
+            even = noise.sigma_max_ang or max(Torus(draft.cell).sigma_even_ang, 2.0 * noise.sigma_min_ang)
+            start = draft.start_sigma_ang or even
+            starts.append(max(start, noise.sigma_min_ang))
+            if draft.scaled_sites is None:
+                positions.append(rng.random((n_atoms, 3)) @ draft.cell)
+            else:
+                positions.append(draft.scaled_sites @ draft.cell + start * rng.standard_normal((n_atoms, 3)))
+            types.append(rng.permutation(np.repeat(np.arange(len(draft.counts)), draft.counts)))
+        sizes = [len(t) for t in types]
+        self.cloud = Cloud(np.concatenate(positions), np.concatenate(types), np.repeat(np.arange(len(sizes)), sizes))
+        self.sigmas = np.geomspace(starts, np.full(len(starts), noise.sigma_min_ang), n_levels)  # [n_levels, n]
+        ends = type_sigmas(noise)
+        self.type_sigmas = np.geomspace(ends[0], ends[-1], n_levels)
+        self.scores, self.log_p = np.zeros((0, 3)), np.zeros((0, 0))
+
+    def look(self, level: int) -> None:
+        """Ask for scores and elements."""
+        sigmas = self.sigmas[level]
+        self.scores, self.log_p = self.denoise(
+            self.cloud, np.stack([sigmas, np.full(len(sigmas), self.type_sigmas[level])], 1)
+        )
+
+    def step_at(self, level: int, step: float) -> None:
+        """A Langevin step at a level: x + a s + sqrt(2 a) z with a = step × σ²."""
+        sigma = self._of_atoms(self.sigmas[level])
+        self.cloud.positions = (
+            self.cloud.positions + step * sigma * self.scores + np.sqrt(2.0 * step) * sigma * self._noise()
+        )
+
+    def go_down(self, level: int, stochasticity: float) -> None:
+        """To the next level, or to none at the last: the denoised positions, with as much noise as belongs there.
+
+        Of that a part is the noise that was found and the rest is fresh (Song, Meng, Ermon, DDIM, ICLR 2021, Eq. 12,
+        with the variance exploding).
+        """
+        sigma = self._of_atoms(self.sigmas[level])
+        clean = self.cloud.positions + sigma * self.scores
+        if level + 1 == len(self.sigmas):
+            self.cloud.positions = clean
+            return
+        following = self._of_atoms(self.sigmas[level + 1])
+        fresh = stochasticity * following * np.sqrt(1.0 - (following / sigma) ** 2)
+        kept = np.sqrt(following**2 - fresh**2)
+        self.cloud.positions = clean - kept * self.scores + fresh * self._noise()
+
+    def renew_elements(self, level: int) -> None:
+        """Elements as the decoder sees them, with as much noise as belongs to a level."""
+        self._each(lambda log_p, draft, rng: shuffled(assigned(log_p, draft.counts, rng), self.type_sigmas[level], rng))
+
+    def settle_elements(self) -> None:
+        """The likeliest elements with the given counts."""
+        self._each(lambda log_p, draft, rng: assigned(log_p, draft.counts, None))
+
+    def take_likeliest_elements(self) -> None:
+        """Each atom's likeliest element, whatever that makes of the composition."""
+        self.cloud.types = self.log_p.argmax(-1)
+
+    def _each(self, change: Callable[[np.ndarray, Draft, np.random.Generator], np.ndarray]) -> None:
+        parts = np.split(self.log_p, self.cloud.ends)
+        self.cloud.types = np.concatenate(
+            [change(log_p, draft, rng) for log_p, draft, rng in zip(parts, self.wanted, self.rngs, strict=True)]
+        )
+
+    def _of_atoms(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(values[self.cloud.owner][:, None])
+
+    def _noise(self) -> np.ndarray:
+        sizes = np.diff([0, *self.cloud.ends, len(self.cloud.owner)])
+        return np.concatenate([rng.standard_normal((n, 3)) for rng, n in zip(self.rngs, sizes.tolist(), strict=True)])
