@@ -21,7 +21,7 @@ from .density_maps import (
     turns_of_lattice,
 )
 from .hops import Hops
-from .network_model import NetworkSettings
+from .network_model import NetworkSettings, zero_output
 
 _N_STAGES = 4  # of layers, with a pooling between each two
 
@@ -77,7 +77,7 @@ class BarrierCnn(nn.Module):
             if stage < _N_STAGES - 1:
                 layers.append(nn.MaxPool3d(2))
         self.stages = nn.Sequential(*layers)
-        self.output = nn.Linear(n_channels * (n_voxels // 8) ** 3, 1)
+        self.output = zero_output(n_channels * (n_voxels // 8) ** 3)
         for module in self.stages:
             if isinstance(module, nn.Conv3d):  # half the time on a CPU
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)

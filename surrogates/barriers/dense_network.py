@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .base import BarrierSpec
 from .hop_lattice import HopLattice, hop_lattice
 from .hops import Hops, Occupations, occupations
-from .network_model import NetworkSettings
+from .network_model import NetworkSettings, zero_output
 from .site_features import FeatureKind, site_features
 
 
@@ -54,7 +54,7 @@ class DenseNetwork(nn.Module):
         layers: list[nn.Module] = [nn.BatchNorm1d(n_inputs, affine=False)]
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+        self.layers = nn.Sequential(*layers, zero_output(widths[-1]))
 
     def forward(self, features: Tensor) -> Tensor:
         """Outputs ``[n]`` for features ``[n, n_inputs]``."""

@@ -167,6 +167,14 @@ def _fit(
     return NetworkModel(spec, settings, calibration, centre, scale, members, base)
 
 
+def zero_output(n_inputs: int) -> nn.Linear:
+    """A last layer whose output is zero before the training: a network begins at its linear model, or at the mean."""
+    layer = nn.Linear(n_inputs, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 def member_checkpoint(path: Path, member: int) -> Path:
     """Where one member of an ensemble keeps its state."""
     return path.with_name(f"{path.name}.{member}")

@@ -73,7 +73,7 @@ def test_shipped_configurations_are_read() -> None:
     names = [name for name in shipped_configs() if name.startswith("fit/barrier")]
     kinds = {name: load_settings(shipped_configs()[name], BarrierFitConfig).barrier.kind for name in names}
     assert kinds == {
-        "fit/barriers": "trees",
+        "fit/barriers": "dense",
         "fit/barrier_cnn": "cnn",
         "fit/barrier_cnn_paper": "cnn",
         "fit/barrier_lattice": "lattice",

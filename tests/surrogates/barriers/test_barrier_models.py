@@ -206,9 +206,10 @@ def test_the_lattice_network_has_the_symmetry_of_the_hop() -> None:
             assert (network(back, moving, crystal) - barriers).abs().max() > 1e-3
 
 
-def test_a_small_untrained_network_starts_at_its_linear_model(parts: tuple[Hops, Hops]) -> None:
-    training = {**SMALL["lattice"]["training"], "learning_rate": 1e-12}
-    model = fit("lattice", *parts, training=training, n_members=1)
+@pytest.mark.parametrize("kind", ["lattice", "dense", "cnn"])
+def test_a_small_untrained_network_starts_at_its_linear_model(kind: str, parts: tuple[Hops, Hops]) -> None:
+    training = {**SMALL[kind]["training"], "learning_rate": 1e-12, "max_epochs": 1}
+    model = fit(kind, *parts, training=training, n_members=1, base={"kind": "ridge", "n_shells": 2})
     assert isinstance(model, NetworkModel)
     assert model.base is not None
     difference = model.predict(parts[1]).mean_ev - model.base.predict(parts[1]).mean_ev
