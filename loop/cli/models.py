@@ -34,7 +34,7 @@ from ..fitting import (
 from ..rows import put_failure
 from ..texts import unit_of
 from ..yaml_source import read_yaml
-from . import barriers, potentials, voxels
+from . import barriers, crystal_models, potentials, voxels
 from .arguments import SetOption, find_config
 from .console import notes, output
 from .writing import check_target
@@ -54,11 +54,11 @@ def fit(
     ] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Fit a surrogate, a potential, a barrier model, or a model of forces.
+    """Fit a surrogate, a potential, a barrier model, a model of forces, or a P-CDVAE.
 
     A configuration with `surrogate:` learns scalar properties of crystals; one with `potential:` learns energies,
     forces and stresses of any structures; one with `barrier:` learns vacancy migration barriers from a CSV table of
-    hops; one with `voxel_forces:` learns forces from voxels. A share of the rows (`test_fraction`) is held out; the
+    hops; one with `voxel_forces:` learns forces from voxels; one with `pcdvae:` learns to generate crystals. A share of the rows (`test_fraction`) is held out; the
     errors on it are printed beside those on the training rows.
 
     For surrogates, rows without the property, or with a `failure`, are left out, as are those that are no FCC or BCC
@@ -72,9 +72,15 @@ def fit(
     Example: alloysmith fit fit/barriers --data barriers.csv -o barriers.safetensors
 
     Example: alloysmith fit fit/voxel_forces --data frames.extxyz -o forces.safetensors
+
+    Example: alloysmith fit fit/pcdvae --data labelled.extxyz -o vae.safetensors
     """
     path = find_config(config)
     keys = read_yaml(path).data
+    if "pcdvae" in keys:
+        check_target(model)
+        crystal_models.fit(path, data or (), properties or (), model, overrides or ())
+        return
     for key, others, learns in (
         ("potential", potentials, "energies, forces and stresses"),
         ("barrier", barriers, "migration barriers"),
