@@ -6,7 +6,7 @@ mean squared error, in units of the largest training force as in the paper, are 
 The paper, with 256 filters, 70,000 DFT snapshots and GPUs: r 0.942 (outer box, 8^3); losses outer 16^3 0.0075, outer
 8^3 0.01, dense 0.02, inner worse than dense.
 
-    python benchmarks/voxel_forces.py                          # about 12 CPU-minutes
+    python benchmarks/voxel_forces.py                          # about four CPU-minutes
     python benchmarks/voxel_forces.py --only outer-8 dense --figures figures.html
     python benchmarks/voxel_forces.py --only none              # the speed alone
     python benchmarks/voxel_forces.py --data dft.extxyz        # frames with forces of your own
@@ -64,8 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="frames with energies and forces, instead of making them")
     parser.add_argument("--only", nargs="+", choices=[*RUNS, "none"], default=list(RUNS), metavar="NAME")
-    parser.add_argument("--atoms", type=int, default=12_000, help="atoms to learn from")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--atoms", type=int, default=6000, help="atoms to learn from")
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--figures", type=Path, help="HTML file for the losses over the epochs")
     parser.add_argument("--models", type=Path, help="folder to keep the models in")
     args = parser.parse_args()

@@ -109,7 +109,9 @@ def fit_voxels(
         report=report,
         checkpoint_path=checkpoint_path,
     )
-    named = {"training": parts.train, "validation": parts.validation, "test": parts.test}
+    # errors on as many training frames as on others tell as much as errors on all of them
+    step = max(1, len(parts.train) // max(1, len(parts.validation), len(parts.test)))
+    named = {"training": parts.train[::step], "validation": parts.validation, "test": parts.test}
     errors: dict[str, ForceErrors] = {}
     held_out = None
     for name, frames in named.items():

