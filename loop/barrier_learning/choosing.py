@@ -37,6 +37,8 @@ def next_choice(
 ) -> np.ndarray:
     """Numbers in the pool of the hops to learn from next, at most ``n``; fewer where the pool is used up."""
     candidates = np.flatnonzero(~known.is_labelled() & ~pool.is_held_out)
+    if len(candidates) == 0:
+        return candidates
     hops = pool.hops.take(candidates)
     spreads = np.zeros(len(hops))
     if config.selection.needs_spread and isinstance(model, BarrierCommittee):

@@ -75,7 +75,7 @@ def share_of_hops(n_hops: int, share: float, seed: int) -> np.ndarray:
     The choice for a hop does not depend on how many follow it, so that a member that leaves a hop out does so for good.
     """
     chances = np.random.default_rng(seed).random(n_hops)
-    is_in = chances < share
+    is_in: np.ndarray = (chances < share) | (n_hops == 1)
     if n_hops > 1 and share < 1.0:
         is_in[np.argmin(chances)], is_in[np.argmax(chances)] = True, False
     return is_in
