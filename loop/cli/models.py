@@ -58,8 +58,8 @@ def fit(
 
     A configuration with `surrogate:` learns scalar properties of crystals; one with `potential:` learns energies,
     forces and stresses of any structures; one with `barrier:` learns vacancy migration barriers from a CSV table of
-    hops; one with `voxel_forces:` learns forces from voxels; one with `pcdvae:` learns to generate crystals. A share of the rows (`test_fraction`) is held out; the
-    errors on it are printed beside those on the training rows.
+    hops; one with `voxel_forces:` learns forces from voxels; one with `pcdvae:` learns to generate crystals. A share of
+    the rows (`test_fraction`) is held out; the errors on it are printed beside those on the training rows.
 
     For surrogates, rows without the property, or with a `failure`, are left out, as are those that are no FCC or BCC
     crystal of the surrogate's elements. For potentials, everything that is wrong with the data is named before the

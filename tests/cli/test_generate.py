@@ -1,0 +1,91 @@
+"""A crystal generator on the command line: fitted, killed, and asked for structures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from alloysmith.generators.pcdvae.fitted import FittedPcdvae
+from alloysmith.structures.files import read_structures, write_structures
+from alloysmith.surrogates.model_file import save_state
+from alloysmith.tests.cli.toy import CommandLine
+from alloysmith.tests.generators.pcdvae.small import TINY, alloys, crystals, tiny_model
+
+FIT = {
+    "pcdvae": TINY.model_dump(mode="json"),
+    "training": {"max_epochs": 2, "batch_size": 4, "learning_rate": 5e-3},
+    "data": {"validation_fraction": 0.3},
+}
+QUICK = ("--set", "sampler.n_levels=2")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with data, a configuration, and a model whose weights are those of the start."""
+    write_structures(tmp_path / "data.extxyz", alloys())
+    (tmp_path / "fit.yaml").write_text(yaml.safe_dump(FIT))
+    model = tiny_model()
+    model.standardize(crystals())
+    save_state(FittedPcdvae.of(model, "bulk_modulus_gpa", crystals()).state(), tmp_path / "vae.safetensors")
+    return tmp_path
+
+
+def test_fit_then_generate(alloysmith: CommandLine, files: Path) -> None:
+    fitted = alloysmith("fit", files / "fit.yaml", "--data", files / "data.extxyz", "-o", files / "new.safetensors")
+    assert fitted.code == 0, fitted.err
+    assert "held out" in fitted.out
+    assert "pcdvae of Cr, Fe, Ni in bcc, fcc, 6 structures" in fitted.out
+    assert not list(files.glob("*.checkpoint"))
+    drawn = alloysmith("generate", files / "new.safetensors", "-n", 3, "-o", files / "out.extxyz", *QUICK)
+    assert drawn.code == 0, drawn.err
+    assert "wrote" in drawn.out
+    rows = read_structures(files / "out.extxyz")
+    assert len(rows) == 3
+    assert all(set(atoms.symbols) <= {"Ni", "Fe", "Cr"} and atoms.info["phase"] in ("fcc", "bcc") for atoms in rows)
+    assert all(np.isfinite(atoms.info["expected_bulk_modulus_gpa"]) for atoms in rows)
+
+
+def test_seeds_and_starts_decide_what_is_drawn(alloysmith: CommandLine, files: Path) -> None:
+    def draw(name: str, *options: object) -> list:
+        ended = alloysmith("generate", files / "vae.safetensors", "-o", files / name, *QUICK, *options)
+        assert ended.code == 0, ended.err
+        return read_structures(files / name)
+
+    first, again = draw("a.extxyz", "-n", 2), draw("b.extxyz", "-n", 2)
+    other = draw("c.extxyz", "-n", 2, "--seed", 1)
+    np.testing.assert_array_equal(first[1].positions, again[1].positions)
+    assert first[1].positions.shape != other[1].positions.shape or not np.allclose(
+        first[1].positions, other[1].positions
+    )
+    assert len(draw("d.extxyz", "--from", files / "data.extxyz", "--set", "sampler.kind=langevin",
+                    "--set", "sampler.n_steps=1")) == 6  # fmt: skip
+
+
+def test_optimized_structures_say_their_step(alloysmith: CommandLine, files: Path) -> None:
+    ended = alloysmith(
+        "generate", files / "vae.safetensors", "--from", files / "data.extxyz", "--optimize", "-o", files / "o.extxyz",
+        *QUICK, "--set", "optimization.decode_at=[0, 5]", "--set", "optimization.n_heads=0",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    rows = read_structures(files / "o.extxyz")
+    assert [(a.info["latent_step"], a.info["start"]) for a in rows] == [(s, k) for s in (0, 5) for k in range(6)]
+    expected = np.array([a.info["expected_bulk_modulus_gpa"] for a in rows])
+    assert (expected[6:] > expected[:6]).all()
+
+
+def test_bad_input_is_told(alloysmith: CommandLine, files: Path) -> None:
+    rows = alloys()
+    rows[4].positions[0, 0] = np.nan
+    write_structures(files / "bad.extxyz", rows)
+    ended = alloysmith("fit", files / "fit.yaml", "--data", files / "bad.extxyz", "-o", files / "n.safetensors")
+    assert ended.code == 2
+    assert "row 4" in ended.err
+    assert "NaN" in ended.err
+    ended = alloysmith("generate", files / "nothing.safetensors", "-o", files / "out.extxyz")
+    assert ended.code == 1
+    assert "no model file" in ended.err
+    ended = alloysmith("generate", files / "vae.safetensors", "-o", files / "out.extxyz", "--set", "sampler.n_level=3")
+    assert ended.code == 2
+    assert "n_levels" in ended.err
