@@ -178,15 +178,26 @@ def cost_of(command: Sequence[object], folder: Path) -> Cost:
     """
     threads = {"OMP_NUM_THREADS": "1", "DP_INTRA_OP_PARALLELISM_THREADS": "1", "DP_INTER_OP_PARALLELISM_THREADS": "1"}
     environment = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": ""}
+    words = [str(word) for word in command]
+    launch = [sys.executable, "-I", "-S", "-c", _LAUNCHER, "cost.json", *words]
     with (folder / "log").open("w") as log:
-        child = subprocess.Popen(
-            [str(word) for word in command], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{(folder / 'log').read_text()[-3000:]}")
-    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        subprocess.run(launch, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
+    found = json.loads((folder / "cost.json").read_text())
+    if found["status"] != 0:
+        raise RuntimeError(f"{' '.join(words)} failed:\n{(folder / 'log').read_text()[-3000:]}")
+    return Cost(found["cpu_s"], found["memory_kib"] / 1024)
+
+
+_LAUNCHER = """
+import json, os, sys
+path, *command = sys.argv[1:]
+_, status, usage = os.wait4(os.posix_spawnp(command[0], command, os.environ), 0)
+cost = {"status": status, "cpu_s": usage.ru_utime + usage.ru_stime, "memory_kib": usage.ru_maxrss}
+with open(path, "w") as file:
+    json.dump(cost, file)
+"""
+"""Starts a process and waits for it. Linux counts the memory of the process that starts another as the other's, too:
+so it is one of 10 MiB."""
 
 
 def per_step(run: Callable[[int], Cost], n_steps: int, n_repeats: int) -> Cost:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +30,7 @@ from ase import Atoms
 from ase.build import bulk
 from pydantic import ValidationError
 
+CHILD = Path(__file__).with_name("least_squares_child.py")
 ELEMENTS = ("Al", "Ni")
 START = {
     "cutoff_ang": 4.5,
@@ -200,6 +206,31 @@ def test_it_goes_on_after_a_stop(tmp_path) -> None:
         result = train(again, frames(), (), (), settings, seed=2, checkpoint_path=path)
         assert result.stop_reason == "converged"
         assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.slow
+def test_kill_9_and_resume_gives_the_same_bits(tmp_path: Path) -> None:
+    """Killed among the batches of the normal equations, and again once their solution is judged."""
+    command = [sys.executable, str(CHILD), str(tmp_path / "training.ckpt"), str(tmp_path / "weights.npy")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for moment in ("batch\nbatch\n", "step 1\n"):
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            told = ""
+            while not told.endswith(moment):
+                line = child.stdout.readline()
+                assert line
+                told += line
+            child.send_signal(signal.SIGKILL)
+            child.stdout.read()
+        assert child.returncode == -signal.SIGKILL
+        assert not (tmp_path / "weights.npy").exists()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    whole = subprocess.run(
+        [*command[:2], "none", str(tmp_path / "whole.npy")], env=environment, check=True, capture_output=True, text=True
+    )
+    assert whole.stdout.count("batch") > 3
+    assert np.array_equal(np.load(tmp_path / "weights.npy"), np.load(tmp_path / "whole.npy"))
 
 
 def test_what_it_cannot_do_is_an_error() -> None:
