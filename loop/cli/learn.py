@@ -132,7 +132,7 @@ def _line(record: RoundRecord) -> str:
     return (
         f"round {record.index}: {record.n_labels} labels; of {record.n_visited} visited "
         f"{record.shares['candidate']:.0%} candidates, {record.shares['failed']:.0%} failed, "
-        f"{record.n_explosions} runs exploded; force error before them {test}"
+        f"{record.n_explosions} runs exploded; before these labels the force error was {test}"
     )
 
 

@@ -19,7 +19,11 @@ from .page import Section, page, paragraph, plot, table
 from .style import MUTED, SERIES
 
 _STAGES = ("tuning", "training", "exploring", "choosing", "labelling")
-_ERRORS = (("test_errors", "test structures"), ("new_errors", "new labels, before they were learnt"))
+_ERRORS = (
+    ("test_errors", "test structures"),
+    ("new_errors", "new labels, before they were learnt"),
+    ("train_errors", "what was learnt from"),
+)
 
 
 def is_learning(run_dir: Path) -> bool:
@@ -79,7 +83,11 @@ def _errors(records: Sequence[RoundRecord]) -> Section | None:
         figure.update_xaxes(title_text="labels learnt from")
         figure.update_yaxes(title_text=title, type="log", tickformat=".3~g")
         body += plot(figure, name=f"errors-{unit}", height=340)
-    return Section("Errors", f'<div class="columns">{body}</div>')
+    note = paragraph(
+        "Where errors on what was learnt from are no smaller than those on test structures, the potential is at its "
+        "limit: more labels will not help, one with more freedom may."
+    )
+    return Section("Errors", note + f'<div class="columns">{body}</div>')
 
 
 def _bands(records: Sequence[RoundRecord]) -> Section | None:
