@@ -21,7 +21,7 @@ _MIN_SAMPLES = 5
 _MAX_SCALE = 100.0
 
 
-class SelectionSettings(Settings):
+class DeviationSelectionSettings(Settings):
     """Which explored structures are labelled."""
 
     kind: Literal["deviation", "random"] = "deviation"
@@ -49,7 +49,7 @@ class SelectionSettings(Settings):
     candidates: early on they are all there is."""
 
     @model_validator(mode="after")
-    def _is_ordered(self) -> SelectionSettings:
+    def _is_ordered(self) -> DeviationSelectionSettings:
         if self.target_force_error_ev_ang >= self.failed_force_error_ev_ang:
             raise ValueError(
                 f"target_force_error_ev_ang ({self.target_force_error_ev_ang:g}) must be below "
@@ -76,7 +76,7 @@ class Bands:
         return np.digitize(deviations, [self.accurate_below, self.failed_above])
 
 
-def calibrate(settings: SelectionSettings, deviations: np.ndarray, errors: np.ndarray) -> Bands:
+def calibrate(settings: DeviationSelectionSettings, deviations: np.ndarray, errors: np.ndarray) -> Bands:
     """Bounds in terms of deviation for the wanted bounds of the error.
 
     Args:
@@ -91,7 +91,7 @@ def calibrate(settings: SelectionSettings, deviations: np.ndarray, errors: np.nd
     return Bands(settings.target_force_error_ev_ang / scale, settings.failed_force_error_ev_ang / scale, scale)
 
 
-def eligible(settings: SelectionSettings, bands: Bands, deviations: np.ndarray, n: int) -> Sequence[int]:
+def eligible(settings: DeviationSelectionSettings, bands: Bands, deviations: np.ndarray, n: int) -> Sequence[int]:
     """Rows to choose a batch of ``n`` from: all candidates, topped up with the mildest failed ones."""
     bands_of = bands.classify(deviations)
     candidates = np.flatnonzero(bands_of == 1)

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from ...agents.deviation_bands import SelectionSettings
+from ...agents.deviation_bands import DeviationSelectionSettings
 from ...agents.study_settings import PotentialRetuningSettings
 from ...errors import ConfigError
 from ...generators.md_exploration import ExplorationSettings, PerturbationSettings
@@ -111,7 +111,7 @@ class LearningConfig(Settings):
     in eV by element, or `least_squares` (fitted to the labels' compositions)."""
     exploration: ExplorationSettings = ExplorationSettings()
     """Molecular dynamics that finds new structures."""
-    selection: SelectionSettings = SelectionSettings()
+    selection: DeviationSelectionSettings = DeviationSelectionSettings()
     """Which of them are labelled."""
     stopping: LearningStop = LearningStop()
     """When it ends before the budget is spent."""

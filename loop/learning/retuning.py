@@ -8,7 +8,6 @@ again for the same settings, and does those that are not there.
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from ...generators.base import Failure
 from ...surrogates.potentials.energy_reference import reference_energies, without_reference
 from ...surrogates.potentials.frame import Frame
 from ..execution.base import Progress
+from ..fit_changes import key_of
 from ..rounds.files import put
 from ..seeding import derive_seed
 from .config import LearningConfig, with_parameters
@@ -126,14 +126,14 @@ def _tried(
         wanted = {} if known else {_IN_USE: in_use}
         names = [f"{n_done + k:02d}" for k in range(len(asked))]
         settings = {name: trial.parameters for name, trial in zip(names, asked, strict=True)}
-        new = {_key(parameters): name for name, parameters in reversed(settings.items())}  # the first of equal ones
+        new = {key_of(parameters): name for name, parameters in reversed(settings.items())}  # the first of equal ones
         wanted |= {name: settings[name] for key, name in reversed(new.items()) if key not in known}
         ended = _do(site, index, wanted, job_of)
         if _IN_USE in ended:
             yield _IN_USE, ended[_IN_USE]
         known |= {key: ended[name] for key, name in new.items() if name in ended}
         for name, trial in zip(names, asked, strict=True):
-            found = known[_key(trial.parameters)]
+            found = known[key_of(trial.parameters)]
             if found.error is None:
                 study.fail(trial.number, found.message)
             else:
@@ -179,7 +179,3 @@ def _do(site: Site, index: int, wanted: Mapping[str, Mapping[str, Any]], job_of:
     )
     site.limits.check_signals()
     return {name: read_tried(folder.trial(name)) for name in wanted}
-
-
-def _key(parameters: Mapping[str, Any]) -> str:
-    return json.dumps(parameters, sort_keys=True, default=str)

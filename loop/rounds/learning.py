@@ -10,13 +10,12 @@ from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from ...structures.whole_file import SCRATCH_PREFIX
 from ..errors import RunDirectoryError
 from ..execution.base import WorkerFactory
 from ..execution.build import connection
 from ..execution.settings import WorkerSettings
 from ..signals import GracefulStop
-from ..store.lock import LOCK_NAME, RunLock
+from ..store.lock import RunLock, is_of_a_start
 from .crew import Crew
 from .endings import Ending, EndReason
 from .files import CONFIG_NAME, put
@@ -132,14 +131,9 @@ def _check_folder(config: LearningSettings, run_dir: Path) -> None:
                 f"{run_dir} holds a learning of another configuration; only budget, stopping and execution may change. "
                 "Choose another --run-dir"
             )
-    elif run_dir.exists() and not all(_comes_before_the_config(path) for path in run_dir.iterdir()):
+    elif run_dir.exists() and not all(is_of_a_start(path) for path in run_dir.iterdir()):
         raise RunDirectoryError(f"{run_dir} is not empty and holds no learning; choose another --run-dir")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(f"{run_dir} cannot be made: {error.strerror or error}") from error
-
-
-def _comes_before_the_config(path: Path) -> bool:
-    """Whether a driver that was killed before it wrote the configuration may have left this."""
-    return path.name == LOCK_NAME or path.name.startswith(SCRATCH_PREFIX)

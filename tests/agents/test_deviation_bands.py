@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from alloysmith.agents.deviation_bands import Bands, SelectionSettings, calibrate, eligible
+from alloysmith.agents.deviation_bands import Bands, DeviationSelectionSettings, calibrate, eligible
 
-SETTINGS = SelectionSettings(target_force_error_ev_ang=0.2, failed_force_error_ev_ang=2.0, batch_size=4)
+SETTINGS = DeviationSelectionSettings(target_force_error_ev_ang=0.2, failed_force_error_ev_ang=2.0, batch_size=4)
 
 
 def test_bounds_are_the_wanted_errors_divided_by_the_calibration() -> None:
@@ -45,4 +45,4 @@ def test_candidates_come_first_and_the_mildest_failed_fill_up() -> None:
 
 def test_bounds_that_leave_no_candidates_are_refused() -> None:
     with pytest.raises(ValueError, match="candidates lie between them"):
-        SelectionSettings(target_force_error_ev_ang=0.2, failed_force_error_ev_ang=0.2)
+        DeviationSelectionSettings(target_force_error_ev_ang=0.2, failed_force_error_ev_ang=0.2)
