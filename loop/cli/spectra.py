@@ -23,7 +23,8 @@ from ...surrogates.barriers.settings import barrier_model_from_state, is_barrier
 from ...surrogates.barriers.spectra import HopBlock, SpectraOptions, pooled
 from ...surrogates.model_file import load_state
 from ..barrier_spectra import Sample, SampleSpectra, figures_table, histogram_table, sample_spectra, samples
-from ..report.barrier_spectra import species_of, spectra_page
+from ..report.barrier_maps import moving_species
+from ..report.barrier_spectra import spectra_page
 from ..report.build import write_page
 from .console import notes, output
 from .writing import check_target
@@ -147,7 +148,7 @@ def _overview(found: Sequence[SampleSpectra]) -> Table:
         table.add_column(name)
     for name in ("hops", "mean eV", "spread eV", "5 %", "95 %", "error eV"):
         table.add_column(name, justify="right", no_wrap=True)
-    for species in species_of(found):
+    for species in moving_species(found):
         for direction in found[0].spectra:
             spectrum = pooled([s.spectra[direction][species] for s in found if species in s.spectra[direction]])
             figures = (

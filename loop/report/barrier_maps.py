@@ -12,15 +12,17 @@ from plotly.subplots import make_subplots
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import QhullError
 
-from ...surrogates.barriers.spectra import Spectrum
+from ...surrogates.barriers.spectra import Direction, Spectrum
 from ..barrier_spectra import SampleSpectra
 from .page import Section, plot
-from .style import RULE, SCALE, SERIES
+from .style import SCALE, SERIES
 
 _OFF_LINE = 0.01  # atomic fraction; cells hold whole atoms
 _N_SHADES = 54
 """Points along an edge of the triangle that colours are interpolated on."""
 _N_CURVES = 6
+_LIGHT_SCALE = "Blues"
+_BACK_NOTE = "Forward hops; dotted: means of the hops back."
 
 
 def is_run(found: Sequence[SampleSpectra]) -> bool:
@@ -40,6 +42,11 @@ def line_element(found: Sequence[SampleSpectra], elements: Sequence[str]) -> str
     if off.max() > _OFF_LINE:
         return None
     return elements[int(np.ptp(points, axis=0).argmax())]
+
+
+def moving_species(found: Sequence[SampleSpectra]) -> list[str]:
+    """The elements that move, alphabetically."""
+    return sorted({symbol for sample in found for symbol in sample.spectra["forward"]})
 
 
 def fractions_of(found: Sequence[SampleSpectra], elements: Sequence[str]) -> np.ndarray:
@@ -82,8 +89,8 @@ def line_section(found: Sequence[SampleSpectra], elements: Sequence[str]) -> Sec
     title = f"{element} (at.%)"
     body = plot(_means_and_spreads(ordered, x, title), name="line", height=380)
     body += plot(_heat_maps(ordered, x, title), name="line-spectra", height=400)
-    first, last = ordered[0].composition, ordered[-1].composition
-    note = f'<p class="note">Spectra as colours: hops per eV. From {html.escape(first)} to {html.escape(last)}.</p>'
+    ends = f"From {ordered[0].composition} to {ordered[-1].composition}."
+    note = f'<p class="note">{html.escape(f"{ends} {_BACK_NOTE} Below, each column of colours is a spectrum.")}</p>'
     return Section("Along the line of compositions", body + note)
 
 
@@ -91,37 +98,29 @@ def run_section(found: Sequence[SampleSpectra]) -> Section:
     """Mean and spread along a run beside its order and energy, and the spectra of some steps."""
     ordered = sorted(found, key=lambda sample: sample.md_step or 0)
     x = [float(sample.md_step or 0) for sample in ordered]
-    has_energy = bool(np.isfinite([sample.energy_ev_per_atom for sample in ordered]).any())
-    figure = make_subplots(
-        rows=2,
-        cols=2,
-        subplot_titles=["mean barrier", "spread of the barriers", "pairs beyond random, first shell"]
-        + (["inherent energy"] if has_energy else [""]),
-        horizontal_spacing=0.1,
-        vertical_spacing=0.2,
-    )
+    figure = make_subplots(rows=2, cols=2, horizontal_spacing=0.1, vertical_spacing=0.24)
     _add_means_and_spreads(figure, ordered, x)
-    pairs = [pair for pair in ordered[0].delta if pair.endswith(" 1")]
-    for k, pair in enumerate(pairs):
-        y = [sample.delta[pair] for sample in ordered]
+    for k, pair in enumerate(pair for pair in ordered[0].delta if pair.endswith(" 1")):
         line = {"color": SERIES[(k + 3) % len(SERIES)], "width": 1.6}
         name = pair.removesuffix(" 1").replace("-", "–")
-        figure.add_trace(
-            go.Scatter(x=x, y=y, mode="lines+markers", name=name, line=line, legend="legend2"), row=2, col=1
-        )
-    if has_energy:
+        y = [sample.delta[pair] for sample in ordered]
+        trace = go.Scatter(x=x, y=y, mode="lines+markers", name=name, line=line, legend="legend2")
+        figure.add_trace(trace, row=2, col=1)
+    figure.update_yaxes(title={"text": "pairs beyond random"}, row=2, col=1)
+    if np.isfinite([sample.energy_ev_per_atom for sample in ordered]).any():
         y = [sample.energy_ev_per_atom for sample in ordered]
         line = {"color": SERIES[0], "width": 1.6}
         figure.add_trace(go.Scatter(x=x, y=y, mode="lines+markers", line=line, showlegend=False), row=2, col=2)
-        figure.update_yaxes(title={"text": "eV per atom"}, row=2, col=2)
+        figure.update_yaxes(title={"text": "inherent energy (eV/atom)"}, row=2, col=2)
     figure.update_traces(marker={"size": 5})
-    for place, text in (((1, 1), "eV"), ((1, 2), "eV"), ((2, 1), "per atom")):
-        figure.update_yaxes(title={"text": text}, row=place[0], col=place[1])
     figure.update_xaxes(title={"text": "step"}, row=2)
-    body = plot(figure, name="run", height=620)
-    body += plot(_overlaid(ordered), name="run-spectra", height=380)
-    note = '<p class="note">Forward hops. Order is counted on the lattice, whatever the displacements.</p>'
-    return Section("Along the run", body + note)
+    figure.update_layout(legend2={"orientation": "h", "x": 0.0, "y": 0.39, "yanchor": "bottom"})
+    body = plot(figure, name="run", height=640) + plot(_overlaid(ordered), name="run-spectra", height=380)
+    note = (
+        f"{_BACK_NOTE} Pairs beyond random: of first neighbours, by the number of atoms, counted on the lattice "
+        "whatever the displacements."
+    )
+    return Section("Along the run", f'{body}<p class="note">{html.escape(note)}</p>')
 
 
 def _add_triangle(
@@ -207,69 +206,62 @@ def _style_triangles(figure: go.Figure, elements: Sequence[str]) -> None:
 
 
 def _means_and_spreads(found: Sequence[SampleSpectra], x: Sequence[float], title: str) -> go.Figure:
-    figure = make_subplots(rows=1, cols=2, subplot_titles=["mean barrier", "spread of the barriers"])
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1)
     _add_means_and_spreads(figure, found, x)
     figure.update_xaxes(title={"text": title})
-    figure.update_yaxes(title={"text": "eV"}, col=1)
     figure.update_traces(marker={"size": 5})
-    figure.update_layout(margin={"t": 70})
     return figure
 
 
 def _add_means_and_spreads(figure: go.Figure, found: Sequence[SampleSpectra], x: Sequence[float]) -> None:
-    """Two panels, with a curve for each moving species."""
-    species = sorted({symbol for sample in found for symbol in sample.spectra["forward"]})
-    for column, what in enumerate(("mean_ev", "std_ev"), start=1):
-        for k, symbol in enumerate(species):
-            of_it = [
-                (at, s.spectra["forward"][symbol])
-                for at, s in zip(x, found, strict=True)
-                if symbol in s.spectra["forward"]
-            ]
+    """Two panels, with a curve for each moving species; means of the hops back are dotted."""
+    panels: tuple[tuple[str, int, Direction], ...]
+    panels = (("mean_ev", 1, "forward"), ("mean_ev", 1, "backward"), ("std_ev", 2, "forward"))
+    for what, column, direction in panels:
+        for k, symbol in enumerate(moving_species(found)):
+            spectra = [sample.spectra.get(direction, {}).get(symbol) for sample in found]
+            of_it = [(at, spectrum) for at, spectrum in zip(x, spectra, strict=True) if spectrum is not None]
+            is_first = (what, direction) == ("mean_ev", "forward")
+            dash, width = ("solid", 1.8) if direction == "forward" else ("dot", 1.2)
             figure.add_trace(
                 go.Scatter(
                     x=[at for at, _ in of_it],
                     y=[getattr(spectrum, what) for _, spectrum in of_it],
-                    mode="lines+markers",
+                    mode="lines+markers" if direction == "forward" else "lines",
                     name=f"{symbol} moves",
                     legendgroup=symbol,
-                    showlegend=column == 1,
-                    line={"color": SERIES[k % len(SERIES)], "width": 1.8},
+                    showlegend=is_first,
+                    line={"color": SERIES[k % len(SERIES)], "width": width, "dash": dash},
                 ),
                 row=1,
                 col=column,
             )
+    for column, text in ((1, "mean barrier (eV)"), (2, "spread (eV)")):
+        figure.update_yaxes(title={"text": text}, row=1, col=column)
 
 
 def _heat_maps(found: Sequence[SampleSpectra], x: Sequence[float], title: str) -> go.Figure:
-    """The spectra of each moving species as columns of colour."""
-    species = sorted({symbol for sample in found for symbol in sample.spectra["forward"]})
-    figure = make_subplots(
-        rows=1,
-        cols=len(species),
-        subplot_titles=[f"{s} moves" for s in species],
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-    )
+    """The spectra of each moving species as columns of colour, each by its own highest bin."""
+    species = moving_species(found)
+    figure = make_subplots(rows=1, cols=len(species), shared_yaxes=True, horizontal_spacing=0.03)
     for column, symbol in enumerate(species, start=1):
-        spectra = [sample.spectra["forward"].get(symbol) for sample in found]
-        centres, density = _on_common_bins(spectra)
+        centres, density = _on_common_bins([sample.spectra["forward"].get(symbol) for sample in found])
         figure.add_trace(
             go.Heatmap(
                 x=list(x),
                 y=centres,
-                z=density,
-                colorscale=SCALE,
+                z=density / density.max(axis=0),
+                customdata=density,
                 coloraxis="coloraxis",
-                hovertemplate="%{x:.1f} at.%, %{y:.2f} eV: %{z:.2f} per eV<extra></extra>",
+                hovertemplate="%{x:.1f} at.%, %{y:.2f} eV: %{customdata:.2f} hops per eV<extra></extra>",
             ),
             row=1,
             col=column,
         )
-    figure.update_xaxes(title={"text": title})
+        figure.update_xaxes(title={"text": f"{symbol} moves; {title}"}, row=1, col=column)
     figure.update_yaxes(title={"text": "barrier (eV)"}, col=1)
-    bar = {"thickness": 12, "outlinewidth": 0, "title": {"text": "hops per eV", "side": "right"}}
-    figure.update_layout(coloraxis={"colorscale": SCALE, "colorbar": bar, "cmin": 0.0})
+    bar = {"thickness": 12, "outlinewidth": 0, "title": {"text": "share of the highest", "side": "right"}}
+    figure.update_layout(coloraxis={"colorscale": _LIGHT_SCALE, "colorbar": bar, "cmin": 0.0})
     return figure
 
 
@@ -290,15 +282,13 @@ def _on_common_bins(spectra: Sequence[Spectrum | None]) -> tuple[np.ndarray, np.
 
 def _overlaid(found: Sequence[SampleSpectra]) -> go.Figure:
     """The spectra of some of the samples, from dark to light."""
-    species = sorted({symbol for sample in found for symbol in sample.spectra["forward"]})
+    species = moving_species(found)
     chosen = np.unique(np.linspace(0, len(found) - 1, min(_N_CURVES, len(found))).round().astype(int)).tolist()
     colours = sample_colorscale(SCALE, np.linspace(0.0, 0.9, len(chosen)).tolist())
-    figure = make_subplots(
-        rows=1, cols=len(species), subplot_titles=[f"{s} moves" for s in species], horizontal_spacing=0.07
-    )
+    figure = make_subplots(rows=1, cols=len(species), horizontal_spacing=0.07)
     for k, colour in zip(chosen, colours, strict=True):
         for column, symbol in enumerate(species, start=1):
-            spectrum = found[k].spectra["forward"][symbol]
+            spectrum = found[k].spectra["forward"][symbol].smooth_enough()
             figure.add_trace(
                 go.Scatter(
                     x=0.5 * (spectrum.edges_ev[1:] + spectrum.edges_ev[:-1]),
@@ -312,7 +302,8 @@ def _overlaid(found: Sequence[SampleSpectra]) -> go.Figure:
                 row=1,
                 col=column,
             )
-    figure.update_xaxes(title={"text": "barrier (eV)"}, gridcolor=RULE)
+    for column, symbol in enumerate(species, start=1):
+        figure.update_xaxes(title={"text": f"{symbol} moves: barrier (eV)"}, row=1, col=column)
     figure.update_yaxes(title={"text": "hops per eV"}, col=1)
-    figure.update_layout(margin={"t": 80})
+    figure.update_yaxes(rangemode="tozero")
     return figure

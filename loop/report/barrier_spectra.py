@@ -13,7 +13,7 @@ from ... import __version__
 from ...surrogates.barriers.base import BarrierSpec
 from ...surrogates.barriers.spectra import Spectrum, pooled
 from ..barrier_spectra import SampleSpectra, elements_of
-from .barrier_maps import is_run, line_element, line_section, run_section, triangle_section
+from .barrier_maps import is_run, line_element, line_section, moving_species, run_section, triangle_section
 from .page import Section, page, paragraph, plot, table
 from .style import MUTED, SERIES, translucent
 
@@ -48,21 +48,17 @@ def spectra_page(found: Sequence[SampleSpectra], spec: BarrierSpec, title: str) 
     return page(title, lead, sections, f"Alloysmith {html.escape(__version__)}", kicker="Alloysmith barrier spectra")
 
 
-def species_of(found: Sequence[SampleSpectra]) -> list[str]:
-    """The elements that move, alphabetically."""
-    return sorted({species for sample in found for species in sample.spectra["forward"]})
-
-
 def step_outline(spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
     """Corners of a histogram's outline, from zero to zero: barriers (eV) and densities (1/eV)."""
-    edges, density = spectrum.edges_ev, spectrum.density_per_ev
+    drawn = spectrum.smooth_enough()
+    edges, density = drawn.edges_ev, drawn.density_per_ev
     return np.repeat(edges, 2), np.concatenate([[0.0], np.repeat(density, 2), [0.0]])
 
 
 def _overall(found: Sequence[SampleSpectra]) -> Section:
     rows = []
     for direction in found[0].spectra:
-        for species in species_of(found):
+        for species in moving_species(found):
             spectrum = pooled([s.spectra[direction][species] for s in found if species in s.spectra[direction]])
             figures = (spectrum.mean_ev, spectrum.std_ev, *(spectrum.quantile_ev(q) for q in (0.05, 0.5, 0.95)))
             cells = [f"{value:.3f}" for value in (*figures, spectrum.error_ev)]
@@ -76,7 +72,7 @@ def _overall(found: Sequence[SampleSpectra]) -> Section:
 
 
 def _spectra(found: Sequence[SampleSpectra]) -> Section:
-    species = species_of(found)
+    species = moving_species(found)
     figure = make_subplots(rows=1, cols=len(species), horizontal_spacing=0.07)
     if len(found) <= _MAX_TOGETHER:
         for k, sample in enumerate(found):

@@ -7,7 +7,7 @@ barrier of the hop back, from the state after it, is another one: it is what a v
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -65,6 +65,20 @@ class Spectrum:
         below = np.concatenate([[0], np.cumsum(self.counts)]) / self.n_hops
         found = float(np.interp(share, below, self.edges_ev))
         return min(max(found, self.min_ev), self.max_ev)
+
+    def coarsened(self, n_bins: int) -> Spectrum:
+        """The same hops in bins ``n_bins`` times as wide."""
+        before = self.first_bin % n_bins
+        after = -(before + len(self.counts)) % n_bins
+        counts = np.pad(self.counts, (before, after)).reshape(-1, n_bins).sum(axis=1)
+        return replace(self, bin_ev=self.bin_ev * n_bins, first_bin=self.first_bin // n_bins, counts=counts)
+
+    def smooth_enough(self) -> Spectrum:
+        """In bins that are not too narrow for the number of hops (D. Freedman, P. Diaconis, 1981), for people."""
+        if self.n_hops < 2:
+            return self
+        wanted_ev = 2.0 * (self.quantile_ev(0.75) - self.quantile_ev(0.25)) / self.n_hops ** (1.0 / 3.0)
+        return self.coarsened(max(1, round(wanted_ev / self.bin_ev)))
 
 
 class SpectrumCounter:

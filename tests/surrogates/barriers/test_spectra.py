@@ -64,6 +64,20 @@ def test_counting_in_parts_is_counting_at_once(barriers: np.ndarray, cuts: list[
         assert (barriers < middle - 0.05).mean() <= 0.5 <= (barriers <= middle + 0.05).mean()
 
 
+@given(BARRIERS, st.integers(1, 5))
+def test_wider_bins_hold_the_same_hops(barriers: np.ndarray, n_bins: int) -> None:
+    narrow, wide = SpectrumCounter(0.05), SpectrumCounter(0.05 * n_bins)
+    for counter in (narrow, wide):
+        counter.add(barriers, barriers)
+    found, expected = narrow.spectrum().coarsened(n_bins), wide.spectrum()
+    assert found.counts.sum() == narrow.spectrum().smooth_enough().counts.sum() == len(barriers)
+    assert found.edges_ev[0] == pytest.approx(expected.edges_ev[0])
+    # barriers at an edge may fall on either side of it
+    assert np.abs(np.cumsum(found.counts) - np.cumsum(expected.counts)[: len(found.counts)]).max() <= max(
+        np.isclose(barriers % (0.05 * n_bins), edge, atol=1e-9).sum() for edge in (0.0, 0.05 * n_bins)
+    )
+
+
 @pytest.mark.parametrize("kind", sorted(QUICK))
 def test_blocks_of_any_size_give_what_predict_gives(kind: str) -> None:
     model, atoms = fit(kind), random_crystal(9, repeat=2)
