@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 from alloysmith.generators.melt_sampling import MeltSamplingSettings, sample_melts
 from alloysmith.loop.cli.arguments import find_config
 from alloysmith.loop.config import load_settings
 from alloysmith.loop.potential_choice import find_potential
 from alloysmith.loop.report.build import write_page
-from alloysmith.loop.report.force_card import loss_curves
-from alloysmith.loop.report.page import page
+from alloysmith.loop.report.page import Section, page, plot
+from alloysmith.loop.report.style import SERIES
 from alloysmith.loop.voxel_fitting import VoxelFitConfig, fit_voxels
 from alloysmith.structures.files import read_structures, write_structures
 from alloysmith.surrogates.potentials.native import force_field_of
@@ -115,7 +116,7 @@ def fit_all(
         test = fitted.errors["test"]
         all_atoms = test["all"]
         loss = (all_atoms.rmse / fitted.model.scale_ev_ang) ** 2
-        of_groups = " | ".join(f"{test[key].r:.3f}" if key in test else "-" for key in ("300.0", "1500.0"))
+        of_groups = " | ".join(f"{test[key].r:.3f}" if key in test else "-" for key in ("300", "1500"))
         xyz = " | ".join(f"{r:.3f}" for r in all_atoms.r_xyz)
         print(
             f"| {name} | **{all_atoms.r:.3f}** | {xyz} | {all_atoms.mae:.3f} | {loss:.4f} | {of_groups} | {cpu_s:.0f} |"
@@ -127,6 +128,27 @@ def fit_all(
             folder.mkdir(parents=True, exist_ok=True)
             save_state(fitted.model.state(), folder / f"{name}.safetensors")
     return curves
+
+
+def loss_curves(curves: dict[str, list[tuple[float, float]]]) -> Section:
+    """Errors over the epochs, as in Fig. 4.
+
+    Args:
+        curves: name of a network -> (training, validation) error of each epoch, eV/Å.
+    """
+    figure = go.Figure()
+    for k, (name, curve) in enumerate(curves.items()):
+        colour = SERIES[k % len(SERIES)]
+        for column, (part, dash) in enumerate((("training", "dot"), ("validation", "solid"))):
+            values = [row[column] for row in curve]
+            line = {"color": colour, "dash": dash}
+            epochs = list(range(1, len(values) + 1))
+            figure.add_trace(
+                go.Scatter(x=epochs, y=values, name=f"{name}, {part}", mode="lines", line=line, legendgroup=name)
+            )
+    figure.update_xaxes(title_text="epoch")
+    figure.update_yaxes(title_text="mean absolute error (eV/Å)", type="log")
+    return Section("Losses", plot(figure, name="losses", height=520))
 
 
 def speed(data: Path) -> None:

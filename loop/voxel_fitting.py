@@ -142,9 +142,10 @@ def force_errors(frames: Sequence[Frame], predicted: Sequence[np.ndarray]) -> di
     figures = {"all": force_figures(known, found)}
     for name in sorted(set(species.tolist())):
         figures[name] = force_figures(known[species == name], found[species == name])
-    names = sorted(set(groups.tolist()), key=_numbers_first)
+    names = sorted(set(groups.tolist()), key=_as_number)
     for name in names if len(names) > 1 else ():
-        figures[name] = force_figures(known[groups == name], found[groups == name])
+        label = name if np.isinf(_as_number(name)[0]) else f"{float(name):g}"
+        figures[label] = force_figures(known[groups == name], found[groups == name])
     return figures
 
 
@@ -189,8 +190,8 @@ def _joined(frames: Sequence[Frame]) -> np.ndarray:
     return np.concatenate([frame.forces for frame in frames if frame.forces is not None])
 
 
-def _numbers_first(name: str) -> tuple[bool, float, str]:
+def _as_number(name: str) -> tuple[float, str]:
     try:
-        return False, float(name), name
+        return float(name), name
     except ValueError:
-        return True, 0.0, name
+        return np.inf, name

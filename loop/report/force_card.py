@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from .page import Section, page, paragraph, plot, table
 from .style import INK, MUTED, SERIES
 
 _AXES = ("x", "y", "z")
+_PARTS = ("test", "validation", "training")
 _MAX_POINTS = 2000
 _N_BINS = 60
 
@@ -35,36 +36,15 @@ def force_card(model: VoxelForceModel, name: str) -> str:
     return page(name, lead, shown, f"Alloysmith {html.escape(__version__)}", kicker="Alloysmith card of a force model")
 
 
-def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Section:
-    """Errors over the epochs, as in Fig. 4.
-
-    Args:
-        curves: name of a network -> (training, validation) error of each epoch, eV/Å.
-    """
-    figure = go.Figure()
-    for k, (name, curve) in enumerate(curves.items()):
-        colour = SERIES[k % len(SERIES)]
-        for column, (part, dash) in enumerate((("training", "dot"), ("validation", "solid"))):
-            values = [row[column] for row in curve]
-            line = {"color": colour, "dash": dash}
-            epochs = list(range(1, len(values) + 1))
-            figure.add_trace(
-                go.Scatter(x=epochs, y=values, name=f"{name}, {part}", mode="lines", line=line, legendgroup=name)
-            )
-    figure.update_xaxes(title_text="epoch")
-    figure.update_yaxes(title_text="mean absolute error (eV/Å)", type="log")
-    return Section("Losses", plot(figure, name="losses", height=520))
-
-
 def _errors(errors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Section | None:
     if not errors:
         return None
     rows = []
-    for part in reversed(list(errors)):
-        for name, row in errors[part].items():
+    for part in sorted(errors, key=_PARTS.index):
+        for name, row in sorted(errors[part].items(), key=lambda item: _place(item[0])):
             label = f"<strong>{html.escape(part)}</strong>" if name == "all" else ""
             figures = (row["rms_force"], row["mae"], row["rmse"], row["r"], *row["r_xyz"])
-            cells = [f"{value:.4f}" for value in figures]
+            cells = ["–" if value is None else f"{value:.4f}" for value in figures]  # r of forces that do not vary
             rows.append([label, html.escape(name), f"{row['n_atoms']:,}", *cells])
     header = ["atoms", "of", "n", "force (eV/Å)", "MAE", "RMSE", "Pearson r", "x", "y", "z"]
     note = paragraph("Test snapshots were never learnt from; validation snapshots chose the weights.")
@@ -97,9 +77,9 @@ def _parity(pairs: ForcePairs) -> Section:
 
 
 def _distributions(pairs: ForcePairs) -> Section:
-    titles = [f"F<sub>{axis}</sub>" for axis in _AXES]
-    figure = make_subplots(rows=2, cols=3, subplot_titles=titles, horizontal_spacing=0.08, vertical_spacing=0.14)
-    for k in range(3):
+    figure = make_subplots(rows=2, cols=3, horizontal_spacing=0.08, vertical_spacing=0.14)
+    for k, axis in enumerate(_AXES):
+        figure.update_xaxes(title_text=f"F<sub>{axis}</sub> (eV/Å)", row=1, col=k + 1)
         for name, values, colour in (
             ("known", pairs.known[:, k], SERIES[0]),
             ("predicted", pairs.predicted[:, k], SERIES[1]),
@@ -126,11 +106,20 @@ def _distributions(pairs: ForcePairs) -> Section:
                 showlegend=False,
             )
             figure.add_trace(box, row=2, col=k + 1)
-    figure.update_xaxes(title_text="force (eV/Å)", row=1)
     figure.update_yaxes(title_text="density", row=1, col=1)
     figure.update_yaxes(title_text="force (eV/Å)", row=2, col=1)
     note = paragraph("Boxes: median and quartiles; whiskers: 1 and 99 % of the atoms.")
     return Section("Distributions", note + plot(figure, name="distributions", height=640))
+
+
+def _place(name: str) -> tuple[int, float, str]:
+    """All atoms first, then species, then temperatures in their order."""
+    if name == "all":
+        return 0, 0.0, name
+    try:
+        return 2, float(name), name
+    except ValueError:
+        return 1, 0.0, name
 
 
 def _correlation(pairs: ForcePairs, axis: int) -> float:
