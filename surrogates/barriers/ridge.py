@@ -20,7 +20,7 @@ from .site_features import FeatureKind, site_features
 
 KIND = "barrier_ridge"
 _PENALTIES = np.geomspace(1e-3, 1e4, 15)
-_CHUNK = 20_000
+_CHUNK = 4_000  # with thousands of columns for five elements
 
 
 class RidgeSettings(Settings):
