@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--shells", nargs="*", type=int, default=list(range(1, 9)), help="neighbour shells")
     parser.add_argument("--shell-models", nargs="*", choices=list(MODELS), default=["linear", "ridge", "dense-sites"])
     parser.add_argument("--depths", nargs="*", type=int, default=[], help="convolutions in each of the four stages")
+    parser.add_argument("--epochs", type=int, help="of convolutional networks in the last two, where time is short")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     table = read_hops(arguments.data)
@@ -116,9 +117,9 @@ def main() -> None:
     if arguments.sizes:
         learning_curve(arguments.size_models, arguments.sizes, known["training"], parts, arguments.seed)
     if arguments.shells:
-        shells(arguments.shell_models, arguments.shells, parts, arguments.seed)
+        shells(arguments.shell_models, arguments.shells, parts, arguments.epochs, arguments.seed)
     if arguments.depths:
-        depths(arguments.depths, parts, arguments.seed)
+        depths(arguments.depths, parts, arguments.epochs, arguments.seed)
 
 
 def compare(names: Sequence[str], parts: Parts, other: Hops | None, seed: int) -> None:
@@ -153,28 +154,27 @@ def learning_curve(names: Sequence[str], sizes: Sequence[int], known: Hops, part
         print(f"| {size} | " + " | ".join(f"{error:.4f}" for error in errors) + " |", flush=True)
 
 
-def shells(names: Sequence[str], counts: Sequence[int], parts: Parts, seed: int) -> None:
+def shells(names: Sequence[str], counts: Sequence[int], parts: Parts, epochs: int | None, seed: int) -> None:
     """Errors with fewer and more neighbour shells (Fan, Xing and Cao 2022, Fig. 2)."""
     print("\n| shells | " + " | ".join(MODELS[name][0] for name in names) + " |\n| --- |" + " --- |" * len(names))
     for n_shells in counts:
         errors = []
         for name in names:
             settings = MODELS[name][1]
-            maps = (
-                {"maps": {**settings["maps"], "n_shells": n_shells}} if "maps" in settings else {"n_shells": n_shells}
-            )
-            errors.append(_mae(fit({**settings, **maps}, parts, seed), parts.test))
+            if "maps" in settings:
+                settings = _with_epochs({**settings, "maps": {**settings["maps"], "n_shells": n_shells}}, epochs)
+            else:
+                settings = {**settings, "n_shells": n_shells}
+            errors.append(_mae(fit(settings, parts, seed), parts.test))
         print(f"| {n_shells} | " + " | ".join(f"{error:.4f}" for error in errors) + " |", flush=True)
 
 
-def depths(counts: Sequence[int], parts: Parts, seed: int) -> None:
+def depths(counts: Sequence[int], parts: Parts, epochs: int | None, seed: int) -> None:
     """Errors of deeper and shallower convolutional networks."""
     print("\n| convolutions | test MAE (eV) |\n| --- | --- |")
     for count in counts:
-        print(
-            f"| {4 * count} | {_mae(fit({**CNN, 'layers_per_stage': count}, parts, seed), parts.test):.4f} |",
-            flush=True,
-        )
+        settings = _with_epochs({**CNN, "layers_per_stage": count}, epochs)
+        print(f"| {4 * count} | {_mae(fit(settings, parts, seed), parts.test):.4f} |", flush=True)
 
 
 def fit(settings: dict[str, Any], parts: Parts, seed: int) -> BarrierModel:
@@ -183,12 +183,16 @@ def fit(settings: dict[str, Any], parts: Parts, seed: int) -> BarrierModel:
     return trainer.fit(parts.train, parts.validation, elements=parts.test.elements, seed=seed)
 
 
+def _with_epochs(settings: dict[str, Any], epochs: int | None) -> dict[str, Any]:
+    """Networks that learn for so many epochs, or as they were."""
+    return settings if epochs is None else {**settings, "training": {**settings["training"], "max_epochs": epochs}}
+
+
 def _longer(settings: dict[str, Any], factor: float) -> dict[str, Any]:
     """Networks learn for as many steps from fewer hops."""
     if "training" not in settings:
         return settings
-    training = settings["training"]
-    return {**settings, "training": {**training, "max_epochs": round(training["max_epochs"] * factor)}}
+    return _with_epochs(settings, round(settings["training"]["max_epochs"] * factor))
 
 
 def _mae(model: BarrierModel, hops: Hops) -> float:
