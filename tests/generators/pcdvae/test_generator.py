@@ -1,0 +1,59 @@
+"""The P-CDVAE as a generator of campaigns; what all generators promise is in tests/contracts."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from alloysmith.generators.base import History, Objective
+from alloysmith.generators.pcdvae import generator
+from alloysmith.generators.pcdvae.generator import PcdvaeGeneratorSettings
+from alloysmith.generators.pcdvae.optimization import LatentOptimizationSettings
+from alloysmith.generators.pcdvae.training_settings import PcdvaeTrainingSettings
+from alloysmith.structures.settings import SystemSettings
+from alloysmith.tests.generators.pcdvae.small import TINY
+from alloysmith.tests.toy_campaign import ToyCampaign
+from pydantic import ValidationError
+
+SPACE = SystemSettings.model_validate({"elements": ["Ni", "Fe", "Cr"], "cell": {"repeat": [2, 2, 2]}}).space()
+QUICK = PcdvaeGeneratorSettings(
+    n_initial=8,
+    growth=2.0,
+    model=TINY,
+    training=PcdvaeTrainingSettings(max_epochs=2, epoch_size=8, batch_size=4, n_validation_draws=1),
+    n_epochs_again=1,
+    optimization=LatentOptimizationSettings(decode_at=(5,), n_heads=2),
+    n_levels=2,
+    n_best=4,
+    random_share=0.0,
+)
+
+
+def test_it_trains_when_labels_have_grown_and_goes_on_from_earlier_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[int, bool, int]] = []
+    train = generator.train
+
+    def spy(model, crystals, held_out, settings, **options):
+        trained.append((len(crystals), options["is_warm"], settings.max_epochs))
+        return train(model, crystals, held_out, settings, **options)
+
+    monkeypatch.setattr(generator, "train", spy)
+    campaign = ToyCampaign()
+    campaign.run(QUICK.build("vae", SPACE), 28, batch=4)
+    assert trained == [(8, False, 2), (16, True, 1)]
+    moves = Counter(e.candidate.lineage.move for e in campaign.evaluations)
+    assert moves["random"] >= 8
+    assert all(moves[move] >= 1 for move in ("optimized", "sampled", "interpolated")), moves
+    learnt = [e.candidate.lineage for e in campaign.evaluations if e.candidate.lineage.move != "random"]
+    assert all(np.isfinite(lineage.facts["forecast"]) for lineage in learnt)
+
+
+def test_without_enough_labels_it_proposes_random_orderings() -> None:
+    candidates = QUICK.build("vae", SPACE).propose(5, History(Objective("bulk_modulus_gpa")), seed=0)
+    assert [c.lineage.move for c in candidates] == ["random"] * 5
+
+
+def test_a_limit_of_time_is_refused() -> None:
+    with pytest.raises(ValidationError, match="depend on the machine"):
+        PcdvaeGeneratorSettings(training=PcdvaeTrainingSettings(max_cpu_s=60.0))
