@@ -11,6 +11,7 @@ from .composition_moves import CompositionMovesSettings
 from .genetic import GeneticSettings
 from .local_search import LocalSearchSettings
 from .ordering_model.generator import OrderingModelSettings
+from .pcdvae.generator import PcdvaeGeneratorSettings
 from .random_orderings import RandomOrderingsSettings
 from .surrogate_search import SurrogateSearchSettings
 
@@ -21,7 +22,8 @@ GeneratorSettings = Annotated[
     | GeneticSettings
     | AnnealingSettings
     | SurrogateSearchSettings
-    | OrderingModelSettings,
+    | OrderingModelSettings
+    | PcdvaeGeneratorSettings,
     Field(discriminator="kind"),
 ]
 """Settings of any generator; ``.build(name, space)`` makes it."""
