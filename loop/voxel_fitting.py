@@ -16,7 +16,7 @@ from ..surrogates.potentials.frame import Frame
 from ..surrogates.potentials.frame_report import FrameReport
 from ..surrogates.potentials.frame_split import split_frames
 from ..surrogates.potentials.frames import load_frames
-from ..surrogates.voxels.model import ForcePairs, VoxelForceModel
+from ..surrogates.voxels.model import ForcePairs, VoxelForceModel, fit_voxel_forces
 from ..surrogates.voxels.settings import VoxelForceSettings
 from .seeding import derive_seed
 
@@ -101,7 +101,8 @@ def fit_voxels(
     data = load_frames(settings, config.elements or None)
     parts = split_frames(data, settings, seed=derive_seed(config.seed, 0, "split"))
     elements = config.elements or tuple(sorted({s for f in data.all_frames() for s in f.atoms.symbols.species()}))
-    model = config.voxel_forces.fit(
+    model = fit_voxel_forces(
+        config.voxel_forces,
         parts.train,
         parts.validation,
         elements=elements,

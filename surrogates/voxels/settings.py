@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, TypeAdapter
 from torch import nn
 
 from ...structures.settings import Settings
-from ..base import Report, SurrogateError, SurrogateState
-from ..potentials.frame import Frame
-from .model import KIND, VoxelForceModel, fit_voxel_forces, voxel_forces_from_state
+from ..base import SurrogateError, SurrogateState
+from .model import KIND, VoxelForceModel, voxel_forces_from_state
 from .networks import DenseNetwork, VoxelCnn
 from .training_settings import VoxelTrainingSettings
 from .voxel_grids import VoxelGridSettings
 
 
 class _NetworkSettings(Settings):
+    """What all kinds have."""
+
     grid: VoxelGridSettings = VoxelGridSettings()
     """What the network is shown of an atom's surroundings."""
     training: VoxelTrainingSettings = VoxelTrainingSettings()
     """Optimizer, schedule, limits."""
-
-    def fit(
-        self,
-        train: Sequence[Frame],
-        validation: Sequence[Frame],
-        *,
-        elements: tuple[str, ...],
-        seed: int,
-        report: Report | None = None,
-        checkpoint_path: Path | None = None,
-    ) -> VoxelForceModel:
-        """See :func:`~.model.fit_voxel_forces`."""
-        return fit_voxel_forces(
-            self,  # type: ignore[arg-type]
-            train,
-            validation,
-            elements=elements,
-            seed=seed,
-            report=report,
-            checkpoint_path=checkpoint_path,
-        )
 
 
 class VoxelCnnSettings(_NetworkSettings):
