@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from alloysmith.surrogates.barriers.base import BarrierModel
+from alloysmith.surrogates.barriers.calibration import Calibration
+from alloysmith.surrogates.barriers.committee import BarrierCommittee
 from alloysmith.surrogates.barriers.hops import all_hops
 from alloysmith.surrogates.barriers.settings import BarrierSettings
 from alloysmith.surrogates.barriers.spectra import (
@@ -83,9 +85,14 @@ def test_wider_bins_hold_the_same_hops(seed: int, n_bins: int) -> None:
     np.testing.assert_array_equal(found.counts, expected.counts)
 
 
-@pytest.mark.parametrize("kind", sorted(QUICK))
+def committee() -> BarrierModel:
+    members = [fit("ridge"), fit("trees")]
+    return BarrierCommittee(members[0].spec, members, Calibration(0.01, 1.0))
+
+
+@pytest.mark.parametrize("kind", [*sorted(QUICK), "committee"])
 def test_blocks_of_any_size_give_what_predict_gives(kind: str) -> None:
-    model, atoms = fit(kind), random_crystal(9, repeat=2)
+    model, atoms = committee() if kind == "committee" else fit(kind), random_crystal(9, repeat=2)
     hops = all_hops([atoms])
     at_once = model.predict(hops), model.predict(hops.returning())
     for block_sites in (3, 1000):
