@@ -12,6 +12,8 @@ from alloysmith.structures.files import read_structures, write_structures
 from alloysmith.surrogates.model_file import save_state
 from alloysmith.tests.cli.toy import CommandLine
 from alloysmith.tests.generators.pcdvae.small import TINY, alloys, crystals, tiny_model
+from ase import Atoms
+from ase.build import bulk
 
 FIT = {
     "pcdvae": TINY.model_dump(mode="json"),
@@ -89,3 +91,25 @@ def test_bad_input_is_told(alloysmith: CommandLine, files: Path) -> None:
     ended = alloysmith("generate", files / "vae.safetensors", "-o", files / "out.extxyz", "--set", "sampler.n_level=3")
     assert ended.code == 2
     assert "n_levels" in ended.err
+
+
+def cell(symbols: str, energy_ev: float) -> Atoms:
+    atoms = bulk("Ni", "fcc", a=3.5, cubic=True)
+    atoms.symbols = Atoms(symbols).symbols
+    atoms.info = {"energy_ev_per_atom": energy_ev / 4}
+    return atoms
+
+
+def test_screening_writes_what_is_kept(alloysmith: CommandLine, tmp_path: Path) -> None:
+    reference = [cell("Ni3Fe", -17.0), cell("Ni2Fe2", -16.0)]
+    before = [cell("Ni2Fe2", -15.0), cell("Ni2Fe2", -2.0)]
+    after = [cell("Ni2Fe2", -16.2), cell("Ni2Fe2", -16.1)]
+    for name, rows in (("before", before), ("after", after), ("reference", reference)):
+        write_structures(tmp_path / f"{name}.extxyz", rows)
+    files = [tmp_path / f"{name}.extxyz" for name in ("before", "after", "reference", "kept")]
+    ended = alloysmith("screen", files[0], files[1], "--reference", files[2], "-o", files[3])
+    assert ended.code == 0, ended.err
+    assert "left out: relaxation takes 14.1 eV" in ended.out
+    assert "1 of 2 structures" in ended.out
+    (kept,) = read_structures(files[3])
+    assert kept.info["energy_ev_per_atom"] == -16.2 / 4

@@ -51,6 +51,7 @@ def largest_offset_ang(found: Atoms, known: Atoms) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of pymatgen
 def test_four_structures_are_given_back() -> None:
     known = known_structures()

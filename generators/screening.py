@@ -1,0 +1,94 @@
+"""Which generated structures are crystals worth a label, by their energies before and after relaxation.
+
+The filter of Naghdi, Kaszuba et al., "Efficient autoencoder pipeline for discovering high entropy alloys with molecular
+dynamics data" (2024), Sec. 4.3: after relaxation a structure must not have more energy per atom than the worst of the
+training data, and before it at most 10 eV more than after; and no element may take more of it than in the data.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ase import Atoms
+
+from ..errors import StructureError
+
+ENERGY = "energy_ev_per_atom"
+"""Key of the potential energy in the info of rows."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a generated structure may have.
+
+    Attributes:
+        energy_ev_per_atom: after relaxation, at most.
+        relaxation_ev: of a cell, lost in relaxation, at most.
+        fraction: of the most frequent element, at most.
+    """
+
+    energy_ev_per_atom: float
+    relaxation_ev: float
+    fraction: float
+
+
+def limits_of(reference: Sequence[Atoms], relaxation_ev: float = 10.0) -> Limits:
+    """The limits that a reference set gives, labelled with relaxed energies.
+
+    Raises:
+        StructureError: no row has an energy.
+    """
+    known = [atoms for atoms in reference if _has_energy(atoms)]
+    if not known:
+        raise StructureError(
+            f"no row of the reference holds {ENERGY}; label it with the oracle that relaxed the structures"
+        )
+    highest = max(float(atoms.info[ENERGY]) for atoms in known)
+    return Limits(highest, relaxation_ev, max(_largest_fraction(atoms)[1] for atoms in known))
+
+
+def faults(drafts: Sequence[Atoms], relaxed: Sequence[Atoms], limits: Limits) -> list[str]:
+    """What is wrong with each structure; an empty text where nothing is.
+
+    Args:
+        drafts: as generated, with their energies in ``info``.
+        relaxed: the same, relaxed.
+
+    Raises:
+        StructureError: the two do not belong together.
+    """
+    if len(drafts) != len(relaxed):
+        raise StructureError(f"{len(drafts)} structures before relaxation and {len(relaxed)} after it")
+    for number, (draft, after) in enumerate(zip(drafts, relaxed, strict=True)):
+        if sorted(draft.numbers) != sorted(after.numbers):
+            raise StructureError(f"row {number} is {draft.symbols} before relaxation and {after.symbols} after it")
+    return [_fault(draft, after, limits) for draft, after in zip(drafts, relaxed, strict=True)]
+
+
+def _fault(draft: Atoms, relaxed: Atoms, limits: Limits) -> str:
+    for atoms, when in ((draft, "as generated"), (relaxed, "relaxed")):
+        if not _has_energy(atoms):
+            reason = atoms.info.get("failure_message") or atoms.info.get("failure") or f"no {ENERGY}"
+            return f"no energy {when}: {reason}"
+    per_atom = float(relaxed.info[ENERGY])
+    lost = (float(draft.info[ENERGY]) - per_atom) * len(relaxed)
+    element, fraction = _largest_fraction(relaxed)
+    # rounding in files must not decide about what equals the limit
+    if per_atom > limits.energy_ev_per_atom + 1e-6:
+        return f"{per_atom:.3f} eV per atom when relaxed, above {limits.energy_ev_per_atom:.3f} eV"
+    if lost > limits.relaxation_ev:
+        return f"relaxation takes {lost:.1f} eV off it, more than {limits.relaxation_ev:g} eV"
+    if fraction > limits.fraction + 1e-6:
+        return f"{100.0 * fraction:.0f} % of it is {element}, more than {100.0 * limits.fraction:.0f} %"
+    return ""
+
+
+def _has_energy(atoms: Atoms) -> bool:
+    return ENERGY in atoms.info and not atoms.info.get("failure")
+
+
+def _largest_fraction(atoms: Atoms) -> tuple[str, float]:
+    element, count = Counter(atoms.symbols).most_common(1)[0]
+    return str(element), count / len(atoms)
