@@ -1,8 +1,10 @@
 """Search efficiency: evaluations that each method needs, at equal numbers of oracle calls.
 
-Runs the default campaign and its baselines (random orderings, the local search of the P-CDVAE paper, a genetic
-algorithm, simulated annealing) from several seeds with the same oracle, and prints when each passed the targets, the
-best value after given numbers of evaluations, and the mean of the best-so-far curve; median and range over seeds.
+Runs the default campaign, the same with a Gaussian process on composition and phase alone, and the generators that need
+no agent (random orderings, the local search of the P-CDVAE paper, a genetic algorithm, simulated annealing, cluster
+expansion and Monte Carlo, the model of orderings) from several seeds with the same oracle. Prints when each passed the
+targets, the best value after given numbers of evaluations, and the mean of the best-so-far curve, which is the area
+under it; median and range over seeds. What a method learns from counts among its evaluations.
 
     python benchmarks/search.py --seeds 5 --evaluations 400
     python benchmarks/search.py --methods genetic --evaluations 3000 --seeds 2
@@ -32,8 +34,13 @@ BASELINES: dict[str, dict[str, object]] = {
     "local_search": {"kind": "local_search"},
     "genetic": {"kind": "genetic"},
     "annealing": {"kind": "annealing", "n_chains": 1},
+    "cluster_expansion": {"kind": "cluster_expansion"},
+    "ordering_model": {"kind": "ordering_model"},
 }
-METHODS = ("bayesian", *BASELINES)
+SURROGATES: dict[str, dict[str, object]] = {
+    "bayesian_composition": {"kind": "gaussian_process", "n_shells": 0, "has_chains": "false"},
+}
+METHODS = ("bayesian", *SURROGATES, *BASELINES)
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class Curve:
 def overrides(method: str, seed: int, n_evaluations: int, extra: Sequence[str]) -> list[str]:
     """Overrides of the default campaign that make it the method's."""
     chosen = [f"seed={seed}", f"budget.n_evaluations={n_evaluations}", "execution.executor=in_process", *extra]
+    if method in SURROGATES:
+        chosen.append(f"surrogate={flow(SURROGATES[method])}")
     if method in BASELINES:
         generator = dict(BASELINES[method])
         if method == "annealing":

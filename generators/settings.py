@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .annealing import AnnealingSettings
+from .cluster_expansion import ClusterExpansionSettings
 from .composition_moves import CompositionMovesSettings
 from .genetic import GeneticSettings
 from .local_search import LocalSearchSettings
@@ -23,7 +24,8 @@ GeneratorSettings = Annotated[
     | AnnealingSettings
     | SurrogateSearchSettings
     | OrderingModelSettings
-    | PcdvaeGeneratorSettings,
+    | PcdvaeGeneratorSettings
+    | ClusterExpansionSettings,
     Field(discriminator="kind"),
 ]
 """Settings of any generator; ``.build(name, space)`` makes it."""

@@ -52,6 +52,12 @@ class PhasePolynomial:
     covariance: np.ndarray
     variance: float
 
+    def drawn(self, n: int, rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
+        """Coefficients ``[n, n_terms]`` drawn from the posterior, ``spread`` times as far from its mean."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        lots = rng.normal(size=(n, len(values))) * np.sqrt(np.maximum(values, 0.0))
+        return self.mean + spread * lots @ vectors.T
+
 
 @dataclass(frozen=True)
 class Polynomial(FeatureSurrogate):

@@ -2,17 +2,19 @@
 
 A proposal samples, from the model, orderings that are much better than others of their composition: new ones at
 compositions near those of the best, and variants of the best, some of whose sites are emptied and filled anew. The
-model predicts the score of each; the best go through the same again; the best new ones of all are proposed.
+model predicts the score of each; the best go through the same again; the best new ones of all are proposed. What is
+best is judged by a trend in the composition that is drawn from its posterior anew for each choice (Thompson sampling),
+so that compositions of which little is known are tried too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ...structures.lattice import ParentLattice
 from ...structures.settings import Settings
@@ -39,13 +41,15 @@ class OrderingModelSettings(Settings):
     """Factor by which labels grow between fits."""
     random_share: float = Field(default=0.1, ge=0.0, le=1.0)
     """Chance of each proposal to be a random ordering instead, which keeps the model informed off the beaten track."""
-    n_samples: PositiveInt = 128
+    n_samples: PositiveInt = 96
     """Orderings sampled in each round of a proposal."""
-    n_rounds: PositiveInt = 4
+    n_rounds: PositiveInt = 16
     """Rounds of a proposal; each starts from the best that the model foresees after the one before."""
-    n_calls: PositiveInt = 12
+    n_calls: PositiveInt = 6
     """Calls of the network that fill an ordering's empty sites."""
-    wanted: float = Field(default=3.0, ge=0.0)
+    exploration: NonNegativeFloat = 1.0
+    """Spread of the trends that choices are made by, in standard deviations of its posterior; 0 trusts the best fit."""
+    wanted: float = Field(default=5.0, ge=0.0)
     """Excess over the mean of a composition to ask for, in standard deviations: up to this, half of it at least."""
     n_shells: int = Field(default=4, ge=1, le=6)
     """Neighbour shells that sites look at in each layer."""
@@ -74,11 +78,12 @@ class OrderingModelSettings(Settings):
 
 @dataclass(frozen=True)
 class _Pool:
-    """Orderings of one lattice with the scores that the model foresees."""
+    """Orderings of one lattice with what the model foresees of them, see :meth:`.OrderingModel.forecast`."""
 
     lattice: ParentLattice
     occupations: np.ndarray
-    scores: np.ndarray
+    terms: np.ndarray
+    excess: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -104,17 +109,19 @@ class OrderingModelGenerator:
             pools = self._search(model, ranked, rng)
             relatives = {pool.lattice.phase: Relatives(index, pool.lattice) for pool in pools}
             seen = known_keys(history, self.space)
-            for which, row in _best_first(pools):
-                if len(proposed) == n - n_random:
+            for ranking in self._rankings(model, pools, n - n_random, rng):
+                for which, row in ranking:
+                    pool = pools[which]
+                    lattice, occupation = pool.lattice, pool.occupations[row]
+                    structure = structure_key(lattice, occupation)
+                    if structure in seen:
+                        continue
+                    seen.add(structure)
+                    forecast = pool.terms[row] @ model.trend[lattice.phase].mean + pool.excess[row]
+                    parents = relatives[lattice.phase].nearest(occupation)
+                    lineage = Lineage(self.name, "sampled", parents, {"forecast": float(forecast)})
+                    proposed.append(make_candidate(self.space, lattice, occupation, lineage, structure))
                     break
-                lattice, occupation = pools[which].lattice, pools[which].occupations[row]
-                structure = structure_key(lattice, occupation)
-                if structure in seen:
-                    continue
-                seen.add(structure)
-                facts = {"forecast": float(pools[which].scores[row])}
-                lineage = Lineage(self.name, "sampled", relatives[lattice.phase].nearest(occupation), facts)
-                proposed.append(make_candidate(self.space, lattice, occupation, lineage, structure))
         pending = (*history.pending, *proposed)
         beside = History(history.objective, history.evaluations, pending, history.surrogate)
         random = RandomOrderingsSettings().build(self.name, self.space)
@@ -140,40 +147,52 @@ class OrderingModelGenerator:
         """Everything sampled, with what is foreseen of it."""
         s = self.settings
         parents: list[tuple[ParentLattice, np.ndarray]] = [(k.lattice, k.occupation) for k in ranked[: s.n_samples]]
+        lattices = [lattice for lattice in self.space.lattices if lattice.phase in model.phases]
         pools: list[_Pool] = []
-        for _ in range(s.n_rounds):
+        for round_ in range(s.n_rounds):
             drafts: dict[ParentLattice, list[tuple[np.ndarray, np.ndarray]]] = {}
-            for _ in range(s.n_samples):
-                lattice, occupation = parents[int(rng.integers(len(parents), size=3).min())]
-                drafts.setdefault(lattice, []).append(self._draft(rng, occupation))
+            for number in range(s.n_samples):
+                if round_ == 0 and number % 2 == 0:
+                    lattice = lattices[number // 2 % len(lattices)]
+                    empty = np.full(lattice.n_sites, len(self.space.elements), dtype=np.int8)
+                    draft = empty, self.space.random_counts(rng, lattice)
+                else:
+                    lattice, occupation = parents[int(rng.integers(len(parents), size=2).min())]
+                    draft = self._draft(rng, occupation)
+                drafts.setdefault(lattice, []).append(draft)
             for lattice, pairs in drafts.items():
                 emptied, counts = (np.array(x) for x in zip(*pairs, strict=True))
                 wanted = s.wanted * rng.uniform(0.5, 1.0, size=len(pairs))
                 filled = model.sample(lattice, emptied, counts, wanted, s.n_calls, rng)
-                pools.append(_Pool(lattice, filled, model.predict(lattice, filled)))
-            parents = [(pools[i].lattice, pools[i].occupations[row]) for i, row in _best_first(pools)][
-                : s.n_samples // 4
-            ]
-            parents = parents or [(k.lattice, k.occupation) for k in ranked]
+                pools.append(_Pool(lattice, filled, *model.forecast(lattice, filled)))
+            firsts = [next(iter(ranking)) for ranking in self._rankings(model, pools, max(1, s.n_samples // 4), rng)]
+            parents = [(pools[which].lattice, pools[which].occupations[row]) for which, row in firsts]
         return pools
+
+    def _rankings(
+        self, model: OrderingModel, pools: Sequence[_Pool], n: int, rng: np.random.Generator
+    ) -> Iterator[Iterable[tuple[int, int]]]:
+        """``n`` orders of everything sampled as (pool, row), best first, each by another drawn trend."""
+        owners = np.concatenate([np.full(len(pool.excess), i) for i, pool in enumerate(pools)])
+        rows = np.concatenate([np.arange(len(pool.excess)) for pool in pools])
+        drawn = {phase: trend.drawn(n, rng, self.settings.exploration) for phase, trend in model.trend.items()}
+        scores = np.concatenate([drawn[pool.lattice.phase] @ pool.terms.T + pool.excess for pool in pools], axis=1)
+        for order in np.argsort(-scores, axis=1, kind="stable"):
+            yield zip(owners[order].tolist(), rows[order].tolist(), strict=True)
 
     def _draft(self, rng: np.random.Generator, occupation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """An occupation with empty sites, and the counts it is to have when filled.
 
-        One in four begins anew at a random composition or at its parent's; the others keep a random share of the sites.
+        One in five begins anew; the others keep a random share of the sites.
         """
-        lot = rng.random()
         n_sites = len(occupation)
         n_elements = len(self.space.elements)
         empty = np.full(n_sites, n_elements, dtype=np.int8)
-        if lot < 0.05:
-            lattice = next(lattice for lattice in self.space.lattices if lattice.n_sites == n_sites)
-            return empty, self.space.random_counts(rng, lattice)
         changed: np.ndarray | None = occupation
         if rng.random() < 0.6:
             changed = shift_composition(rng, self.space, occupation, int(rng.geometric(0.4)))
         counts = self.space.counts(occupation if changed is None else changed)
-        if lot < 0.25:
+        if rng.random() < 0.2:
             return empty, counts
         kept = occupation.copy()
         n_empty = int(rng.integers(2, max(3, n_sites // 2 + 1)))
@@ -183,17 +202,3 @@ class OrderingModelGenerator:
             if surplus > 0:
                 kept[rng.choice(np.flatnonzero(kept == k), size=surplus, replace=False)] = n_elements
         return kept, counts
-
-
-def _best_first(pools: Sequence[_Pool]) -> list[tuple[int, int]]:
-    """(pool, row) of all that was sampled, the best forecast first, without repeats of one ordering."""
-    if not pools:
-        return []
-    scores = np.concatenate([pool.scores for pool in pools])
-    owners = np.concatenate([np.full(len(pool.scores), i) for i, pool in enumerate(pools)])
-    rows = np.concatenate([np.arange(len(pool.scores)) for pool in pools])
-    found: dict[tuple[str, bytes], tuple[int, int]] = {}
-    for i in np.argsort(-scores, kind="stable").tolist():
-        pool = pools[owners[i]]
-        found.setdefault((pool.lattice.phase, pool.occupations[rows[i]].tobytes()), (int(owners[i]), int(rows[i])))
-    return list(found.values())

@@ -11,6 +11,7 @@ the ordering decides; in the property itself it would drown.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,13 +78,9 @@ class OrderingNetwork(nn.Module):
         phase[:, self.phases.index(lattice.phase)] = 1.0
         condition = self.condition(torch.cat([fractions, left, empty, wanted[:, :2], phase], dim=1))
         hidden = self.embedding(occupations) + condition[:, None]
-        shells = shell_matrices(lattice, self.n_shells)
-        for message, own, update in zip(
-            self.messages[lattice.phase],  # type: ignore[arg-type]  # a ModuleDict's values are Modules to mypy
-            self.own,
-            self.update,
-            strict=True,
-        ):
+        shells = shell_matrices(lattice, self.n_shells).to(hidden.dtype)
+        layers: Any = self.messages[lattice.phase]
+        for message, own, update in zip(layers, self.own, self.update, strict=True):
             around = torch.matmul(shells, hidden[:, None]).transpose(1, 2).flatten(2)
             context = condition[:, None].expand_as(hidden)
             # A product, because what matters of two neighbours is the pair.
@@ -95,9 +92,9 @@ class OrderingNetwork(nn.Module):
 @lru_cache(maxsize=16)
 def shell_matrices(lattice: ParentLattice, n_shells: int) -> Tensor:
     """Mean over the neighbours of each shell as a matrix, ``[n_shells, n_sites, n_sites]``."""
-    matrices = torch.zeros(n_shells, lattice.n_sites, lattice.n_sites)
+    matrices = torch.zeros(n_shells, lattice.n_sites, lattice.n_sites, dtype=torch.float64)
     for k, table in enumerate(lattice.neighbour_table(n_shells)):
         neighbours = torch.from_numpy(table.astype("int64"))
-        share = torch.full(neighbours.shape, 1.0 / neighbours.shape[1])
+        share = torch.full(neighbours.shape, 1.0 / neighbours.shape[1], dtype=torch.float64)
         matrices[k].scatter_add_(1, neighbours, share)
     return matrices

@@ -100,11 +100,15 @@ class OrderingModel:
 
     @single_thread()
     @torch.no_grad()
-    def predict(self, lattice: ParentLattice, occupations: np.ndarray) -> np.ndarray:
-        """Expected scores ``[n]`` of whole occupations ``[n, n_sites]``."""
+    def forecast(self, lattice: ParentLattice, occupations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is foreseen of whole occupations ``[n, n_sites]``: terms of the trend, and the excess over it.
+
+        Returns:
+            ``[n, n_terms]``, whose product with the trend's coefficients is the score of the composition, and ``[n]``
+            in units of the score.
+        """
         fractions = _fractions(occupations, self.network.n_elements)
-        trend = monomials(fractions, _DEGREE) @ self.trend[lattice.phase].mean
-        parts = []
+        parts = [np.zeros(0)]
         for i in range(0, len(occupations), _MAX_BATCH):
             rows = slice(i, i + _MAX_BATCH)
             condition = np.concatenate([np.zeros((len(fractions[rows]), 2)), fractions[rows]], axis=1)
@@ -114,7 +118,12 @@ class OrderingModel:
                 torch.from_numpy(condition.astype(np.float32)),
             )
             parts.append(excess.double().numpy())
-        return trend + self.excess_std * np.concatenate(parts) if parts else trend
+        return monomials(fractions, _DEGREE), self.excess_std * np.concatenate(parts)
+
+    def predict(self, lattice: ParentLattice, occupations: np.ndarray) -> np.ndarray:
+        """Expected scores ``[n]`` of whole occupations ``[n, n_sites]``."""
+        terms, excess = self.forecast(lattice, occupations)
+        return terms @ self.trend[lattice.phase].mean + excess
 
 
 def _fractions(occupations: np.ndarray, n_elements: int) -> np.ndarray:

@@ -22,7 +22,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 KINDS = sorted(settings.model_fields["kind"].default for settings in get_args(get_args(GeneratorSettings)[0]))
 WITHOUT_REPEATS = sorted(set(KINDS) - {"local_search"})  # the paper's local search draws its trials blindly
-LEARNING = ("surrogate_search", "ordering_model", "pcdvae")  # they look at the whole history, now and then
+# These look at the whole history, now and then.
+LEARNING = ("surrogate_search", "ordering_model", "cluster_expansion", "pcdvae")
 EXTRA = {
     "local_search": {"n_trials": 5, "n_steps": 3, "n_chains": 2},
     "ordering_model": {
@@ -49,6 +50,7 @@ EXTRA = {
         "training": {"max_epochs": 1, "epoch_size": 4, "batch_size": 4, "n_validation_draws": 1},
         "optimization": {"n_heads": 0, "decode_at": [2]},
     },
+    "cluster_expansion": {"n_initial": 20, "growth": 3.0, "n_steps": 20},
 }
 SPACES = {
     "both phases": SystemSettings(elements=("Ni", "Fe", "Cr"), max_fraction=0.9).space(),
