@@ -65,8 +65,12 @@ COMMANDS: dict[str, CommandEntry] = {
     "order": CommandEntry("order", "order", "Use the parts", "Let an alloy take on chemical short-range order."),
     "sample": CommandEntry("sample", "sample", "Use the parts", "Sample labelled melts or crystals by MD."),
     "fit": CommandEntry("models", "fit", "Use the parts", "Fit a surrogate, a potential, or another model."),
-    "generate": CommandEntry("generate", "generate", "Use the parts", "Generate crystals with a trained P-CDVAE."),
-    "screen": CommandEntry("screen", "screen", "Use the parts", "Keep the generated structures worth a label."),
+    "generate": CommandEntry(
+        "generate", "generate", "Use the parts", "Generate structures with a trained crystal generator."
+    ),
+    "screen": CommandEntry(
+        "screen", "screen", "Use the parts", "Keep the generated structures that are worth a label."
+    ),
     "convert": CommandEntry("convert", "convert", "Use the parts", "Convert data and models from and to DeePMD-kit."),
     "tabulate": CommandEntry("tables", "tabulate", "Use the parts", "Write a fitted potential as a LAMMPS table."),
     "card": CommandEntry("tables", "card", "Use the parts", "Write a fitted model's card, one HTML file."),

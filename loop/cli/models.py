@@ -54,7 +54,7 @@ def fit(
     ] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Fit a surrogate, a potential, a barrier model, a model of forces, or a P-CDVAE.
+    """Fit a surrogate, a potential, or another model.
 
     A configuration with `surrogate:` learns scalar properties of crystals; one with `potential:` learns energies,
     forces and stresses of any structures; one with `barrier:` learns vacancy migration barriers from a CSV table of
