@@ -55,7 +55,7 @@ def spectra(
     hops: Annotated[bool, typer.Option("--hops", help="Also write DIR/hops.csv, the barrier of each hop.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of sites.")] = 0,
 ) -> None:
-    """Predict the spectra of migration barriers of alloys.
+    """Predict the barrier spectra of alloys.
 
     Every site is vacant in turn, and each nearest neighbour hops into it and back; hops are predicted in blocks, so
     that structures of a million atoms need no more memory than to read them. DIR/spectra.csv has mean, spread and
