@@ -44,7 +44,7 @@ def spectra(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A barrier model's file, from `fit`.")],
     structures: Annotated[
         list[Path],
-        typer.Argument(metavar="STRUCTURES…", help="Structure files of perfect crystals, or folders of `order`."),
+        typer.Argument(metavar="STRUCTURES", help="Structure files of perfect crystals, or folders of `order`."),
     ],
     folder: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for tables and report.")],
     n_sites: Annotated[
@@ -58,10 +58,9 @@ def spectra(
     """Predict the barrier spectra of alloys.
 
     Every site is vacant in turn, and each nearest neighbour hops into it and back; hops are predicted in blocks, so
-    that structures of a million atoms need no more memory than to read them. DIR/spectra.csv has mean, spread and
-    quantiles for each structure and moving species, DIR/histograms.csv the spectra, DIR/report.html the plots: over the
-    triangle of compositions for alloys of three elements, along a line of compositions, or along the run for snapshots
-    of `order`, with its short-range order.
+    that a million atoms fit into memory. DIR/spectra.csv has mean, spread and quantiles for each structure and moving
+    species, DIR/histograms.csv the spectra, DIR/report.html the plots: over the triangle of compositions for alloys of
+    three elements, along a line of compositions, or along the run for snapshots of `order`, with its short-range order.
 
     Example: alloysmith spectra barriers.safetensors alloys.extxyz -o spectra
 
