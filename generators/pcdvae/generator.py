@@ -115,17 +115,14 @@ class PcdvaeGenerator:
         while int(size * s.growth) <= len(labelled):
             size *= s.growth
             sizes.append(int(size))
-        fitted: FittedPcdvae | None = None
-        for k, n in enumerate(sizes):
-            before, part = fitted, labelled[:n]
 
-            def fit(
-                before: FittedPcdvae | None = before, part: Sequence[Known] = part, k: int = k
-            ) -> FittedPcdvae | None:
-                return self._trained(part, name, before, seed=k)
+        def fit(k: int) -> FittedPcdvae | None:
+            """The model of ``sizes[k]`` labels; those before it are asked for only when it has to be trained."""
+            part = labelled[: sizes[k]]
+            key = (s.model_dump_json(), self.space, history.objective, k)
+            return remembered_fit(key, part, lambda: self._trained(part, name, fit(k - 1) if k > 0 else None, seed=k))
 
-            fitted = remembered_fit((s.model_dump_json(), self.space, history.objective, k), part, fit)
-        return fitted
+        return fit(len(sizes) - 1)
 
     def _trained(
         self, labelled: Sequence[Known], name: str, before: FittedPcdvae | None, *, seed: int
