@@ -75,13 +75,16 @@ def _errors(records: Sequence[RoundRecord]) -> Section | None:
         ("energy_mae_mev", "energy MAE (meV/atom)", "energies"),
     ):
         figure = go.Figure()
+        drawn: list[float] = []
         for k, (attribute, name) in enumerate(_ERRORS):
             values = [getattr(record, attribute).get(key) for record in rounds]
+            drawn += [value for value in values if value]
             if any(value is not None for value in values):
                 colour = {"color": SERIES[k]}
                 figure.add_trace(go.Scatter(x=before, y=values, name=name, mode="lines+markers", line=colour))
         figure.update_xaxes(title_text="labels learnt from")
-        figure.update_yaxes(title_text=title, type="log", tickformat=".3~g")
+        is_wide = bool(drawn) and max(drawn) > 5.0 * min(drawn)  # 8, 9 and 10 would lie on top of each other
+        figure.update_yaxes(title_text=title, type="log", tickformat=".3~g", dtick="D2" if is_wide else None)
         body += plot(figure, name=f"errors-{unit}", height=340)
     note = paragraph(
         "Where errors on what was learnt from are no smaller than those on test structures, the potential is at its "
