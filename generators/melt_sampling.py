@@ -199,7 +199,7 @@ def _melt(force_field: LammpsPotential | ForceEngine, settings: MeltSamplingSett
         return ended.trajectory
 
     hot = settings.melting_temperature_k
-    at = {"temperature_k": temperature_k, "with_forces": True, "stride": settings.stride}
+    at: dict[str, object] = {"temperature_k": temperature_k, "with_forces": True, "stride": settings.stride}
     if hot is None:
         of_composition = np.random.SeedSequence(settings.seed, spawn_key=planned.place[:1])
         start = _random_crystal(composition, settings, np.random.default_rng(of_composition))
