@@ -47,8 +47,8 @@ class MeltSamplingSettings(Settings):
     cell: CellSettings = CellSettings(kind="cubic", repeat=(3, 3, 3))
     """Its cell; 3 × 3 × 3 cubic FCC cells hold 108 atoms."""
     melting_temperature_k: PositiveFloat | None = 3500.0
-    """Where crystals lose their memory fast. `null`: nothing is molten; the crystal of each composition, the same at all
-    temperatures, is sampled as a solid."""
+    """Where crystals lose their memory fast. `null`: nothing is molten; the crystal of each composition, the same at
+    all temperatures, is sampled as a solid."""
     n_melting_steps: PositiveInt = 1000
     """Steps there."""
     n_cooling_steps: PositiveInt = 1500
