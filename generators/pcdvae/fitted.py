@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import torch
 from ase import Atoms
-from pydantic import ValidationError
 
 from ...surrogates.base import SurrogateError, SurrogateState
 from ...surrogates.threads import single_thread
@@ -36,6 +35,8 @@ class FittedPcdvae:
         latents: means of the training structures' latent vectors, ``[n_train, n_latent]``.
         deviations: their standard deviations, ``[n_train, n_latent]``.
         values: their property, ``[n_train]``; NaN where there is none.
+        sites: (phase, number of atoms) -> where the atoms of the first such training structure lie, in its cell's
+            vectors, ``[n_atoms, 3]``.
     """
 
     model: Pcdvae
@@ -43,12 +44,16 @@ class FittedPcdvae:
     latents: np.ndarray
     deviations: np.ndarray
     values: np.ndarray
+    sites: Mapping[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: Pcdvae, property_name: str | None, crystals: Sequence[Crystal]) -> FittedPcdvae:
         """A model that was trained on some structures."""
         latents, deviations = encodings(model, crystals)
-        return cls(model, property_name, latents, deviations, np.array([c.value for c in crystals]))
+        sites: dict[tuple[int, int], np.ndarray] = {}
+        for c in crystals:
+            sites.setdefault((c.phase, len(c.types)), c.positions @ np.linalg.inv(c.cell))
+        return cls(model, property_name, latents, deviations, np.array([c.value for c in crystals]), sites)
 
     def encode(self, rows: Sequence[Atoms]) -> np.ndarray:
         """Mean latent vectors ``[n, n_latent]``.
@@ -78,6 +83,7 @@ class FittedPcdvae:
         }
         arrays = {f"model/{name}": x.detach().cpu().numpy() for name, x in model.state_dict().items()}
         arrays |= {"latents": self.latents, "deviations": self.deviations, "values": self.values}
+        arrays |= {f"sites/{phase}/{n}": x for (phase, n), x in self.sites.items()}
         return SurrogateState(KIND, settings, arrays)
 
     @classmethod
@@ -104,9 +110,11 @@ class FittedPcdvae:
             weights = {n.removeprefix("model/"): x for n, x in state.arrays.items() if n.startswith("model/")}
             model.load_state_dict({name: torch.from_numpy(x.copy()) for name, x in weights.items()})
             latents, deviations, values = (state.arrays[name] for name in ("latents", "deviations", "values"))
-        except (KeyError, TypeError, RuntimeError, ValidationError) as error:
+            keys = {name: name.split("/") for name in state.arrays if name.startswith("sites/")}
+            sites = {(int(key[1]), int(key[2])): state.arrays[name] for name, key in keys.items()}
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             raise SurrogateError(f"the model's state is incomplete ({error!r}); fit it again") from error
-        return cls(model.eval(), s["property"], latents, deviations, values)
+        return cls(model.eval(), s["property"], latents, deviations, values, sites)
 
 
 @single_thread()

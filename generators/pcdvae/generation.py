@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from ...structures.settings import Settings
 from .fitted import FittedPcdvae, LatentSource
 from .optimization import LatentOptimizationSettings, optimize_latents
 from .sampler_settings import PredictorCorrectorSettings, SamplerSettings
-from .sampling import drafts, sample
+from .sampling import Draft, drafts, sample
 
 Note = Callable[[str, int, int], None]
 """Progress: what is done, how much of it, and of how much."""
@@ -27,6 +28,12 @@ class GenerationSettings(Settings):
     latents: LatentSource = "encodings"
     """Where latent vectors come from that belong to no given structure: `encodings`, those of the training structures
     with their noise, or `normal`, the standard normal distribution, as published."""
+    start: Literal["sites", "anywhere"] = "sites"
+    """Where atoms start from: `sites`, those of a training structure with as many atoms in the phase that is predicted,
+    displaced by `start_sigma_ang`; or `anywhere` in the cell, as published, from where the decoder has to find the
+    lattice, which takes a well-trained one. Where no training structure fits, they start anywhere."""
+    start_sigma_ang: float = Field(default=0.3, gt=0.0)
+    """How far from these sites atoms start, Å; the largest noise that is undone."""
     optimization: LatentOptimizationSettings = LatentOptimizationSettings()
     """How latent vectors are optimized where that is asked for."""
     seed: int = Field(default=0, ge=0)
@@ -66,6 +73,8 @@ def generated(
         progress = _noting(note, "optimizing", total)
         by_step = dict(optimize_latents(fitted, latents, settings.optimization, seed=settings.seed, progress=progress))
     wanted = [draft for found in by_step.values() for draft in drafts(fitted.model, found)]
+    if settings.start == "sites":
+        wanted = [_on_sites(fitted, draft, settings.start_sigma_ang) for draft in wanted]
     progress = _noting(note, "drawing", len(wanted))
     structures = sample(fitted.model, wanted, settings.sampler, seed=settings.seed, progress=progress)
     steps = [step for step in by_step for _ in latents]
@@ -74,6 +83,11 @@ def generated(
         if fitted.property is not None:
             atoms.info[f"expected_{fitted.property}"] = draft.value
     return structures
+
+
+def _on_sites(fitted: FittedPcdvae, draft: Draft, sigma_ang: float) -> Draft:
+    sites = fitted.sites.get((draft.phase, int(draft.counts.sum())))
+    return draft if sites is None else replace(draft, scaled_sites=sites, start_sigma_ang=sigma_ang)
 
 
 def _noting(note: Note | None, what: Literal["optimizing", "drawing"], total: int) -> Callable[[int], None] | None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from alloysmith.generators.pcdvae.fitted import FittedPcdvae
 from alloysmith.structures.files import read_structures, write_structures
-from alloysmith.surrogates.model_file import save_state
+from alloysmith.surrogates.model_file import load_state, save_state
 from alloysmith.tests.cli.toy import CommandLine
 from alloysmith.tests.generators.pcdvae.small import TINY, alloys, crystals, tiny_model
 from ase import Atoms
@@ -63,6 +64,29 @@ def test_seeds_and_starts_decide_what_is_drawn(alloysmith: CommandLine, files: P
     )
     assert len(draw("d.extxyz", "--from", files / "data.extxyz", "--set", "sampler.kind=langevin",
                     "--set", "sampler.n_steps=1")) == 6  # fmt: skip
+
+
+def test_atoms_start_from_sites_or_anywhere(alloysmith: CommandLine, files: Path) -> None:
+    """A decoder that moves nothing leaves atoms where they started."""
+    fitted = FittedPcdvae.from_state(load_state(files / "vae.safetensors"))
+    with torch.no_grad():
+        fitted.model.head_n_atoms[2].bias[8] = 100.0  # eight atoms
+        for parameter in fitted.model.decoder.parameters():
+            parameter.zero_()
+    save_state(fitted.state(), files / "still.safetensors")
+    few = ("--set", "sampler.n_levels=1", "--set", "sampler.n_corrections=0", "--set", "start_sigma_ang=1e-6")
+
+    def largest_offset(*options: str) -> float:
+        ended = alloysmith("generate", files / "still.safetensors", "-o", files / "s.extxyz", "-n", 4, *few, *options)
+        assert ended.code == 0, ended.err
+        offsets = []
+        for atoms in read_structures(files / "s.extxyz"):
+            sites = fitted.sites[fitted.model.phases.index(atoms.info["phase"]), 8]
+            offsets.append(atoms.get_scaled_positions() - sites)
+        return float(np.abs(np.array(offsets) - np.round(offsets)).max())
+
+    assert largest_offset() < 1e-5
+    assert largest_offset("--set", "start=anywhere") > 0.1
 
 
 def test_optimized_structures_say_their_step(alloysmith: CommandLine, files: Path) -> None:

@@ -116,6 +116,8 @@ def test_a_trained_model_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert_equal(weights(read.model), weights(model))
     assert read.model.settings == model.settings
     np.testing.assert_array_equal(read.latents, fitted.latents)
+    assert read.sites.keys() == {(0, 8), (1, 8)}
+    np.testing.assert_array_equal(read.sites[1, 8], known[1].positions @ np.linalg.inv(known[1].cell))
     rng = np.random.default_rng
     np.testing.assert_array_equal(read.random_latents(3, rng(0)), fitted.random_latents(3, rng(0)))
     assert not np.allclose(read.random_latents(3, rng(0), "normal"), fitted.random_latents(3, rng(0)))
