@@ -63,7 +63,7 @@ def configuration(arm: str, n_hot: int, seed: int) -> LearningConfig:
             },
             "training": {
                 "loss": {"kind": "rmse", "energy": 3.0, "force": 1.0, "virial": 0.3},
-                "optimizer": {"kind": "least_squares", "ridge": 1e-7},
+                "optimizer": {"kind": "least_squares", "ridge": 1e-4},
                 "patience": None,
             },
             "committee": {"n_members": 2 if arm == "random" else 3, "share": 0.7},
