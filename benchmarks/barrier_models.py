@@ -38,7 +38,7 @@ DENSE_TRAINING = {
     "loss": "huber",
     "max_epochs": 30,
 }
-CNN_TRAINING = {**DENSE_TRAINING, "learning_rate": 3e-3, "batch_size": 16, "max_epochs": 25}
+CNN_TRAINING = {**DENSE_TRAINING, "learning_rate": 3e-3, "batch_size": 16, "max_epochs": 20}
 CNN_MAPS = {"n_shells": 8, "n_voxels": 16, "width": 0.5, "turns": "lattice", "ideal_sites": True}
 CNN = {"kind": "cnn", "maps": CNN_MAPS, "filters": (16, 32, 64, 128), "training": CNN_TRAINING}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -79,8 +79,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "training": {"optimizer": "adam", "schedule": "cosine", "learning_rate": 5e-3, "max_epochs": 25},
         },
     ),
-    "cnn": ("CNN on pictures alone", CNN),
-    "cnn-on-pairs": ("CNN on ridge of pairs (`fit/barrier_cnn`)", {**CNN, "base": PAIRS}),
+    "cnn": ("CNN on pictures (`fit/barrier_cnn`)", CNN),
+    "cnn-on-pairs": ("CNN on pictures, on ridge of pairs", {**CNN, "base": PAIRS}),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from .density_maps import (
 )
 from .hops import Hops
 from .network_model import NetworkSettings, zero_output
+from .network_training import NetworkInputs
 
 _N_STAGES = 4  # of layers, with a pooling between each two
 
@@ -54,6 +56,11 @@ class CnnSettings(NetworkSettings):
         grid = MapGrid(spec.facts["n_voxels"], spec.facts["half_ang"], self.maps.width)
         turns = turns_of_lattice(spec.phase) if self.maps.turns == "lattice" else None
         return MapInputs(found, grid, len(spec.elements), turns)
+
+    def views(self, inputs: NetworkInputs) -> Sequence[NetworkInputs]:
+        """All turns of the lattice, with `turns: lattice`."""
+        assert isinstance(inputs, MapInputs)
+        return inputs.views()
 
 
 class BarrierCnn(nn.Module):
@@ -96,19 +103,33 @@ class MapInputs:
 
     Args:
         turns: angles that pictures are turned by, radian; any if left out.
+        angle: turn of all pictures where nothing is random, radian.
     """
 
-    def __init__(self, found: Environments, grid: MapGrid, n_species: int, turns: np.ndarray | None = None) -> None:
-        self._found, self._grid, self._n_species, self._turns = found, grid, n_species, turns
+    def __init__(
+        self, found: Environments, grid: MapGrid, n_species: int, turns: np.ndarray | None = None, angle: float = 0.0
+    ) -> None:
+        self._found, self._grid, self._n_species, self._turns, self._angle = found, grid, n_species, turns, angle
         self._memory = np.zeros((0, n_species, *(grid.n_voxels,) * 3), dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self._found)
 
+    def views(self) -> list[MapInputs]:
+        """The same hops turned and mirrored in all ways that leave the lattice as it is; themselves with any turns."""
+        if self._turns is None:
+            return [self]
+        sides = (self._found, self._found.mirrored(np.ones(len(self), dtype=bool)))
+        return [
+            MapInputs(side, self._grid, self._n_species, self._turns, float(angle))
+            for side in sides
+            for angle in self._turns
+        ]
+
     def batch(self, index: np.ndarray, device: torch.device, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
         """Pictures ``[n, n_species, n_voxels, n_voxels, n_voxels]``, turned at random about the hop with ``rng``."""
         found = self._found.take(index)
-        angles = np.zeros(len(index))
+        angles = np.full(len(index), self._angle)
         if rng is not None:
             if self._turns is None:
                 angles = rng.uniform(0.0, 2.0 * np.pi, len(index))

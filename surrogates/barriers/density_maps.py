@@ -42,7 +42,8 @@ class DensityMapSettings(Settings):
     distance of neighbours need narrower ones, so that neighbours stay apart."""
     turns: Literal["any", "lattice"] = "any"
     """How training pictures are turned about the hop: by `any` angle, as in the paper, or only by those that leave the
-    lattice as it is, mirrored or not, which keeps a site in its voxels and is learnt from fewer hops."""
+    lattice as it is, mirrored or not, which keeps a site in its voxels and is learnt from fewer hops. Predictions are
+    then averaged over all of these: six in BCC, four in FCC."""
     ideal_sites: bool = False
     """Put atoms on the sites of the lattice, rather than where the structure file has them."""
 

@@ -62,6 +62,10 @@ class NetworkSettings(Settings, ABC):
     def inputs(self, hops: Hops, spec: BarrierSpec) -> NetworkInputs:
         """What the network is shown."""
 
+    def views(self, inputs: NetworkInputs) -> Sequence[NetworkInputs]:
+        """Equivalent ways to show the same hops, over which predictions are averaged."""
+        return (inputs,)
+
 
 @dataclass(frozen=True, eq=False)
 class NetworkModel:
@@ -98,7 +102,7 @@ class NetworkModel:
             part = np.arange(start, min(start + _CHUNK, len(hops)))
             shown = self.settings.inputs(hops.take(part), self.spec)
             for k, member in enumerate(self.members):
-                outputs[k, part] = self.centre_ev + self.scale_ev * evaluate(member, shown, device)
+                outputs[k, part] = self.centre_ev + self.scale_ev * _output(self.settings, member, shown, device)
             mean[part] = outputs[:, part].mean(axis=0)
             if self.base is not None:
                 mean[part] += self.base.predict(hops.take(part)).mean_ev
@@ -161,10 +165,15 @@ def _fit(
             checkpoint_path=None if checkpoint_path is None else member_checkpoint(checkpoint_path, k),
         )
         members.append(network)
-        outputs.append(centre + scale * evaluate(network, judged, torch.device("cpu")))
+        outputs.append(centre + scale * _output(settings, network, judged, torch.device("cpu")))
     found = np.array(outputs)
     calibration = Calibration.of(found.mean(axis=0) - judged_targets, found.std(axis=0))
     return NetworkModel(spec, settings, calibration, centre, scale, members, base)
+
+
+def _output(settings: NetworkSettings, network: nn.Module, shown: NetworkInputs, device: torch.device) -> np.ndarray:
+    """Mean over the views, ``[n_hops]``."""
+    return np.asarray(np.mean([evaluate(network, view, device) for view in settings.views(shown)], axis=0))
 
 
 def zero_output(n_inputs: int) -> nn.Linear:

@@ -225,3 +225,18 @@ def test_calibration_finds_what_the_errors_were_made_with() -> None:
     assert found.factor == pytest.approx(2.0, rel=0.1)
     single = Calibration.of(residual, np.zeros(4_000))
     assert single.std_ev(np.zeros(1))[0] == pytest.approx(residual.std(), rel=0.02)
+
+
+@pytest.mark.parametrize("phase", ["bcc", "fcc"])
+def test_pictures_turned_by_the_lattice_give_equivalent_hops_one_barrier(phase: str) -> None:
+    hops = toy_hops(4, 200, phase)
+    train, judged = hops.take(hops.crystal < 3), hops.take(hops.crystal == 3)
+    maps = {"n_voxels": 8, "n_shells": 2, "width": 0.5, "turns": "lattice"}
+    model = fit("cnn", train, judged, maps=maps, filters=(2, 3, 4, 5))
+    mirrored = judged.crystals[3].copy()
+    mirrored.positions[:, 0] *= -1.0
+    mirrored.set_cell(mirrored.cell.array * [-1.0, 1.0, 1.0])
+    seen = replace(judged, crystals=(*judged.crystals[:3], mirrored), lattices={})
+    before, after = model.predict(judged), model.predict(seen)
+    assert np.ptp(before.mean_ev) > 0.01
+    np.testing.assert_allclose(before.mean_ev, after.mean_ev, atol=1e-5)
