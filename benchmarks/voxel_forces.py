@@ -6,10 +6,11 @@ mean squared error, in units of the largest training force as in the paper, are 
 The paper, with 256 filters, 70,000 DFT snapshots and GPUs: r 0.942 (outer box, 8^3); losses outer 16^3 0.0075, outer
 8^3 0.01, dense 0.02, inner worse than dense.
 
-    python benchmarks/voxel_forces.py                          # about four CPU-minutes
+    python benchmarks/voxel_forces.py                          # about six CPU-minutes
     python benchmarks/voxel_forces.py --only outer-8 dense --figures figures.html
     python benchmarks/voxel_forces.py --only none              # the speed alone
     python benchmarks/voxel_forces.py --data dft.extxyz        # frames with forces of your own
+    python benchmarks/voxel_forces.py --models models          # keeps the models, for `predict` on other crystals
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "outer-8-inside": cnn("outer", 8, sum_over="voxel"),
     "outer-8-wide": cnn("outer", 8, gamma=16.0),
     "outer-8-species": cnn("outer", 8, descriptors=SPECIES),
+    "outer-8-paper": {"kind": "cnn", "grid": {"n_voxels": 8}},  # 256 filters, dropout 0.5
     "outer-16": cnn("outer", 16),
     "inner-16": cnn("inner", 16),
 }
