@@ -12,7 +12,7 @@ from alloysmith.tests.generators.pcdvae.small import tiny_model
 from pydantic import ValidationError
 
 N = 200
-SETTINGS = LatentOptimizationSettings(learning_rate=0.02, decode_at=(0, 10, 100))
+SETTINGS = LatentOptimizationSettings(learning_rate=0.02, decode_at=(0, 10, 100), n_heads=2)
 
 
 @pytest.fixture(scope="module")
