@@ -220,7 +220,7 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path) -> None
 
 def test_the_shipped_configuration() -> None:
     config = load_barrier_learning_config(shipped_configs()["learn_barriers_tanbmo"])
-    assert config.selection.kind == "both"
+    assert config.selection.kind == "uncertainty"
     assert config.pool.alloys is not None
 
 
