@@ -29,7 +29,7 @@ def learn(
     run_dir: Annotated[Path, typer.Option("--run-dir", metavar="DIR", help="Folder of the learning.")],
     overrides: SetOption = None,
 ) -> None:
-    """Learn a potential, or migration barriers, from an oracle in rounds.
+    """Learn a potential, or barriers, from an oracle in rounds.
 
     A configuration with `potential:` learns a potential. Round 0 labels perturbed crystals. Each round after it trains
     a committee on all labels, runs molecular dynamics with it at the temperatures, pressures and compositions of the

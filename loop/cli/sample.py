@@ -36,7 +36,7 @@ def sample(
     ] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Sample labelled melts or crystals by molecular dynamics.
+    """Sample labelled melts or crystals by MD.
 
     Each composition of the configuration is molten, cooled to each temperature, equilibrated at zero or another
     pressure, and visited at intervals; with `melting_temperature_k: null` crystals are sampled instead. Frames hold

@@ -58,7 +58,7 @@ def card(
         Path | None, typer.Option("--output", "-o", metavar="HTML", help="File to write; beside MODEL if left out.")
     ] = None,
 ) -> None:
-    """Write the card of a fitted potential or model of forces, one HTML file.
+    """Write a fitted model's card, one HTML file.
 
     A potential's shows data, errors, constraints, functions, training and valid range; that of a model of forces known
     and predicted forces of the atoms that were held out, and how both are distributed.
