@@ -12,7 +12,7 @@ from botorch.utils.sampling import draw_sobol_normal_samples
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from ..structures.settings import Settings
-from ..surrogates.threads import single_thread
+from ..surrogates.threads import threads
 from .batch import BatchProblem, Conditioned, Selection
 
 _SOFTNESS = 1e-6  # of the improvement's positive part, in standard deviations of the pool
@@ -34,7 +34,7 @@ class NoisyExpectedImprovement:
 
     n_samples: int
 
-    @single_thread()
+    @threads(1)
     def select(self, problem: BatchProblem, n: int) -> list[int]:
         """See :class:`~alloysmith.agents.batch.Selection`."""
         samples = self._samples(problem)

@@ -21,7 +21,7 @@ from gpytorch.utils.warnings import GPInputWarning, NumericalWarning
 from linear_operator.utils.warnings import NumericalWarning as OperatorWarning
 
 from .order_kernel import MIN_NOISE, PRIOR_NOISE, OrderProcess, matern52, prior_lengths, squared_distances
-from .threads import single_thread
+from .threads import threads
 
 _MAX_OUTLIER_SHARE = 0.2
 _LEAST_Z = 3.0  # standard deviations below which no label is set aside
@@ -105,7 +105,7 @@ class PhaseProcess:
         new = torch.as_tensor(features) * self._scale
         return self.hyperparameters.variance * matern52(squared_distances(new, self._scaled_inputs))
 
-    @single_thread()
+    @threads(1)
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation ``[n_new]`` of the noise-free property at features ``[n_new, n_features]``."""
         h = self.hyperparameters
@@ -119,7 +119,7 @@ class PhaseProcess:
             std[rows] = h.scale * (h.variance - explained).clamp(min=1e-12).sqrt().numpy()
         return mean, std
 
-    @single_thread()
+    @threads(1)
     def joint(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean ``[n_new]`` and covariance ``[n_new, n_new]`` of the noise-free property."""
         h = self.hyperparameters
@@ -135,7 +135,7 @@ class PhaseProcess:
         """Variance of a measurement, in squared units of the property."""
         return self.hyperparameters.noise * self.hyperparameters.scale**2
 
-    @single_thread()
+    @threads(1)
     def leave_one_out(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation (noise included) ``[n]`` at each label, predicted from all others.
 
@@ -162,7 +162,7 @@ class FitOptions:
     outlier_threshold: float
 
 
-@single_thread()
+@threads(1)
 def fit_process(
     features: np.ndarray,
     targets: np.ndarray,

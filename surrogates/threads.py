@@ -1,4 +1,4 @@
-"""One thread for small linear algebra.
+"""How many threads PyTorch may use; one for small linear algebra.
 
 Matrices of a few hundred rows gain nothing from threads, which fight with the oracles for the cores; and sums in a
 fixed order give the same bits on machines with different numbers of cores.
@@ -13,10 +13,10 @@ import torch
 
 
 @contextmanager
-def single_thread() -> Iterator[None]:
-    """Let PyTorch use one thread inside the block (or decorated function)."""
+def threads(n_threads: int) -> Iterator[None]:
+    """Let PyTorch use so many threads inside the block (or decorated function)."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(n_threads)
     try:
         yield
     finally:

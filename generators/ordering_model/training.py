@@ -13,7 +13,7 @@ from ...structures.base import Phase
 from ...structures.lattice import ParentLattice
 from ...structures.space import DesignSpace
 from ...surrogates.polynomial import PhasePolynomial, fit_piece, monomials
-from ...surrogates.threads import single_thread
+from ...surrogates.threads import threads
 from .network import OrderingNetwork
 from .sampling import fill_sites
 
@@ -69,7 +69,7 @@ class OrderingModel:
         """Phases it was fitted on."""
         return tuple(self.trend)
 
-    @single_thread()
+    @threads(1)
     def sample(
         self,
         lattice: ParentLattice,
@@ -98,7 +98,7 @@ class OrderingModel:
         ]
         return np.concatenate(parts) if parts else occupations
 
-    @single_thread()
+    @threads(1)
     @torch.no_grad()
     def forecast(self, lattice: ParentLattice, occupations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is foreseen of whole occupations ``[n, n_sites]``: terms of the trend, and the excess over it.
@@ -130,7 +130,7 @@ def _fractions(occupations: np.ndarray, n_elements: int) -> np.ndarray:
     return np.stack([(occupations == k).mean(axis=1) for k in range(n_elements)], axis=1)
 
 
-@single_thread()
+@threads(1)
 def fit_ordering_model(space: DesignSpace, data: Sequence[Labelled], sizes: NetworkSizes, seed: int) -> OrderingModel:
     """Train a model; deterministic in its arguments.
 

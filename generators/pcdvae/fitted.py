@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 
 from ...surrogates.base import SurrogateError, SurrogateState
-from ...surrogates.threads import single_thread
+from ...surrogates.threads import threads
 from .crystals import Crystal, collate, crystal_from
 from .model import Pcdvae
 from .settings import PcdvaeSettings
@@ -117,7 +117,7 @@ class FittedPcdvae:
         return cls(model.eval(), s["property"], latents, deviations, values, sites)
 
 
-@single_thread()
+@threads(1)
 def encodings(model: Pcdvae, crystals: Sequence[Crystal]) -> tuple[np.ndarray, np.ndarray]:
     """Means and standard deviations of latent vectors, float64 ``[n, n_latent]``."""
     means, deviations = [], []

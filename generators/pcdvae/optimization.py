@@ -20,7 +20,7 @@ from torch.nn.functional import silu
 
 from ...structures.settings import Settings
 from ...surrogates.base import SurrogateError
-from ...surrogates.threads import single_thread
+from ...surrogates.threads import threads
 from .fitted import FittedPcdvae
 
 _N_HIDDEN = 64
@@ -103,7 +103,7 @@ def fit_ensemble(fitted: FittedPcdvae, n_heads: int, *, seed: int) -> PropertyEn
     return ensemble
 
 
-@single_thread()
+@threads(1)
 def optimize_latents(
     fitted: FittedPcdvae,
     starts: np.ndarray,

@@ -15,7 +15,7 @@ import torch
 from ase import Atoms
 from ase.geometry import cellpar_to_cell
 
-from ...surrogates.threads import single_thread
+from ...surrogates.threads import threads
 from .element_noise import assigned, shuffled, whole_counts
 from .model import Pcdvae
 from .noise import type_sigmas
@@ -103,7 +103,7 @@ def drafts(model: Pcdvae, latents: np.ndarray) -> list[Draft]:
     return found
 
 
-@single_thread()
+@threads(1)
 def sample(
     model: Pcdvae,
     wanted: Sequence[Draft],

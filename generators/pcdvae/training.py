@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -24,6 +23,7 @@ from ...surrogates.base import Report, SurrogateError
 from ...surrogates.potentials.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ...surrogates.potentials.ema import MovingAverage
 from ...surrogates.potentials.schedules import Plateau, PlateauScheduleSettings
+from ...surrogates.threads import threads
 from .crystals import Crystal, collate
 from .layers import fitting_scales
 from .losses import losses
@@ -99,7 +99,7 @@ def train(
     """
     if len(crystals) < 2:
         raise StructureError(f"{len(crystals)} structures to learn from; at least two are needed")
-    with _threads(settings.n_threads):
+    with threads(settings.n_threads):
         model.to(settings.torch_device())
         training = _Training(model, crystals, held_out or crystals, settings, seed)
         inputs = _hashes(model, crystals, held_out, settings, seed)
@@ -362,13 +362,3 @@ def _hashes(
 
 def _array(x: torch.Tensor) -> np.ndarray:
     return x.detach().cpu().numpy().copy()
-
-
-@contextmanager
-def _threads(n_threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -18,11 +18,12 @@ from ...surrogates.barriers.lattice_network import LatticeNetworkSettings
 from ...surrogates.barriers.settings import BarrierSettings, barrier_model_from_state
 from ...surrogates.base import Metrics, SurrogateState
 from ...surrogates.model_file import load_state, save_state
-from ..execution.base import Progress, Runner, Tell
+from ..execution.base import Runner, Tell
 from ..rounds.endings import LearningError
 from ..rounds.files import put
 from ..rounds.site import Workplace
 from ..rounds.threads import one_thread
+from ..rounds.training import train_members
 from ..seeding import derive_seed
 from .config import BarrierLearningConfig
 from .pool import KnownHops
@@ -134,23 +135,7 @@ def model_of_round(site: Site, index: int, known: KnownHops, elements: tuple[str
             f"{folder.labelled} holds the reasons"
         )
     fits = member_fits(site.config, learnt, validation, elements, index, folder)
-    jobs = {str(member): job for member, job in enumerate(fits) if not folder.member(member).exists()}
-    failures: dict[str, Failure] = {}
-
-    def keep(name: str, result: object) -> None:
-        if isinstance(result, Failure):
-            failures[name] = result
-        elif isinstance(result, SurrogateState):
-            save_state(result, folder.member(int(name)))
-
-    def share_done(progress: Progress) -> float:
-        return progress.figures["share"]
-
-    with site.timed(index, "training"):
-        what = f"members trained from {len(learnt)} barriers"
-        # a training is brought to its end even where the wall time is spent: the result knows all labels
-        site.do(index, "training", jobs, what, on_end=keep, share_done=share_done, must_stop=site.limits.is_interrupted)
-    site.limits.check_signals()
+    failures = train_members(site, index, fits, f"members trained from {len(learnt)} barriers")
     _check(index, failures)
     members = [barrier_model_from_state(load_state(folder.member(member))) for member in range(len(fits))]
     model = model_of(members, validation, len(learnt))

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ...errors import ConfigError
@@ -16,26 +15,18 @@ from ...structures.whole_file import write_whole
 from ...surrogates.barriers.base import BarrierModel
 from ...surrogates.barriers.data_settings import ColumnSettings, HopDataSettings
 from ...surrogates.barriers.hop_file import read_hops
-from ...surrogates.base import Metrics
 from ...surrogates.model_file import save_state
 from ..barrier_fitting import BarrierFitConfig, fit_barriers, hop_errors, hop_errors_by_species
 from ..config import load_settings
 from ..fitting import ErrorFigures
-from .console import notes, output
+from .console import notes, output, training_progress
 
 
 def fit(config_path: Path, data: Sequence[Path], model: Path, overrides: Sequence[str]) -> None:
     """Fit a barrier model, showing how far it is; a killed training goes on with the same command."""
     config: BarrierFitConfig = load_settings(config_path, BarrierFitConfig, overrides)
     checkpoint = model.with_name(f"{model.name}.checkpoint")
-    columns = (SpinnerColumn(), TextColumn("training"), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
-    with Progress(*columns, console=notes(), transient=True) as progress:
-        bar = progress.add_task("training", total=None, state="reading data")
-
-        def show(step: int, metrics: Metrics) -> bool:
-            progress.update(bar, state=", ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
-            return True
-
+    with training_progress() as show:
         fitted = fit_barriers(config, data, checkpoint_path=checkpoint, report=show)
     for name, dropped in fitted.dropped.items():
         row, reason = next(iter(dropped.items()))

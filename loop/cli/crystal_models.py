@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ...errors import ConfigError
@@ -15,7 +14,7 @@ from ...surrogates.model_file import save_state
 from ..config import load_settings
 from ..pcdvae_fitting import HeadErrors, PcdvaeFitConfig, fit_pcdvae
 from ..texts import duration_text, unit_of
-from .console import notes, output
+from .console import notes, output, training_progress
 
 _SHOWN = ("loss", "coordinates", "types", "property")
 
@@ -32,15 +31,8 @@ def fit(
     if not files:
         raise ConfigError("give --data FILE, the labelled structures to learn from, or `files` in the configuration")
     checkpoint = model.with_name(f"{model.name}.checkpoint")
-    columns = (SpinnerColumn(), TextColumn("training"), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
-    with Progress(*columns, console=notes(), transient=True) as progress:
-        bar = progress.add_task("training", total=None, state="reading data")
+    with training_progress(lambda epoch, metrics: _state(epoch, config.training.max_epochs, metrics)) as show:
         rows = [atoms for file in files for atoms in read_structures(file, allow_defects=True)]
-
-        def show(epoch: int, metrics: Metrics) -> bool:
-            progress.update(bar, state=_state(epoch, config.training.max_epochs, metrics))
-            return True
-
         fitted = fit_pcdvae(config, rows, checkpoint_path=checkpoint, report=show)
     data_of = fitted.data
     if data_of.unusable:

@@ -9,7 +9,6 @@ import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ...generators.base import Failure
@@ -26,21 +25,14 @@ from ...surrogates.potentials.staged_training import warm_up_checkpoint
 from ..config import load_settings
 from ..potential_fitting import PotentialFitConfig, fit_potential
 from ..rows import put_failure
-from .console import notes, output
+from .console import notes, output, training_progress
 
 
 def fit(config_path: Path, data: Sequence[Path], model: Path, overrides: Sequence[str]) -> None:
     """Fit a potential, showing how far it is; the training goes on where a killed one of the same command was."""
     config: PotentialFitConfig = load_settings(config_path, PotentialFitConfig, overrides)
     checkpoint = model.with_name(f"{model.name}.checkpoint")
-    columns = (SpinnerColumn(), TextColumn("training"), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
-    with Progress(*columns, console=notes(), transient=True) as progress:
-        bar = progress.add_task("training", total=None, state="reading data")
-
-        def show(step: int, metrics: Metrics) -> bool:
-            progress.update(bar, state=_state(step, metrics))
-            return True
-
+    with training_progress(_state) as show:
         fitted = fit_potential(config, data, checkpoint_path=checkpoint, report=show)
     for finding in fitted.report.warnings:
         notes().print(f"warning: {finding}", markup=False)

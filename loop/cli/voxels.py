@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ...generators.base import Failure
 from ...oracles.base import FailureKind
 from ...structures.files import read_structures, write_structures
-from ...surrogates.base import Metrics, SurrogateError
+from ...surrogates.base import SurrogateError
 from ...surrogates.model_file import save_state
 from ...surrogates.potentials.data_settings import FrameFileSettings
 from ...surrogates.potentials.frame import Frame
@@ -21,7 +20,7 @@ from ...surrogates.voxels.model import VoxelForceModel
 from ..config import load_settings
 from ..rows import put_failure
 from ..voxel_fitting import ForceErrors, VoxelFitConfig, fit_voxels, force_errors
-from .console import notes, output
+from .console import notes, output, training_progress
 from .potentials import reason_against
 
 
@@ -29,14 +28,7 @@ def fit(config_path: Path, data: Sequence[Path], model: Path, overrides: Sequenc
     """Fit a model of forces, showing how far it is; a killed training goes on with the same command."""
     config: VoxelFitConfig = load_settings(config_path, VoxelFitConfig, overrides)
     checkpoint = model.with_name(f"{model.name}.checkpoint")
-    columns = (SpinnerColumn(), TextColumn("training"), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
-    with Progress(*columns, console=notes(), transient=True) as progress:
-        bar = progress.add_task("training", total=None, state="reading data")
-
-        def show(step: int, metrics: Metrics) -> bool:
-            progress.update(bar, state=", ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
-            return True
-
+    with training_progress() as show:
         fitted = fit_voxels(config, data, checkpoint_path=checkpoint, report=show)
     for finding in fitted.report.warnings:
         notes().print(f"warning: {finding}", markup=False)

@@ -17,9 +17,9 @@ from ...surrogates.potentials.frame import Frame
 from ...surrogates.potentials.settings import load_potential, potential_from_state
 from ...surrogates.potentials.torch_potential import TorchPotential
 from ..errors import RunDirectoryError
-from ..execution.base import Progress
 from ..rounds.endings import LearningError
 from ..rounds.files import put
+from ..rounds.training import train_members
 from ..seeding import derive_seed
 from .config import LearningConfig
 from .jobs import MemberTraining, checkpoints_of
@@ -54,27 +54,8 @@ def committee_of_round(site: Site, index: int, frames: Sequence[Frame]) -> Commi
         return read_committee(site, index)
     config = settings_of_round(site, index, frames)
     members = range(site.config.committee.n_members)
-    jobs = {
-        str(member): job
-        for member, job in enumerate(_trainings(site, index, config, frames))
-        if not folder.member(member).exists()
-    }
-    failures: dict[str, Failure] = {}
-
-    def keep(name: str, result: object) -> None:
-        if isinstance(result, Failure):
-            failures[name] = result
-        elif isinstance(result, SurrogateState):
-            save_state(result, folder.member(int(name)))
-
-    def share_done(progress: Progress) -> float:
-        return progress.figures["share"]
-
-    with site.timed(index, "training"):
-        what = f"members trained from {len(frames)} labels"
-        # a training is brought to its end even where the wall time is spent: the result knows all labels
-        site.do(index, "training", jobs, what, on_end=keep, share_done=share_done, must_stop=site.limits.is_interrupted)
-    site.limits.check_signals()
+    trainings = _trainings(site, index, config, frames)
+    failures = train_members(site, index, trainings, f"members trained from {len(frames)} labels")
     _keep_earlier(site, index, failures)
     states = [load_state(folder.member(member)) for member in members]
     committee = Committee(tuple(potential_from_state(state) for state in states))

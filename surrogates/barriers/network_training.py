@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from ...structures.settings import Settings
 from ..base import Report, SurrogateError
 from ..potentials.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ..threads import threads
 
 
 class NetworkTrainingSettings(Settings):
@@ -136,7 +136,7 @@ def train_network(
         )
     device = settings.torch_device()
     progress = _Progress(rate=settings.learning_rate)
-    with _threads(settings.n_threads):
+    with threads(settings.n_threads):
         network.to(device)
         kind = torch.optim.RMSprop if settings.optimizer == "rmsprop" else torch.optim.Adam
         optimizer = kind(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -297,13 +297,3 @@ def _restore(checkpoint: Checkpoint, network: nn.Module, optimizer: torch.optim.
     network.load_state_dict(now)
     state = optimizer.state_dict()
     optimizer.load_state_dict({"state": memory, "param_groups": state["param_groups"]})
-
-
-@contextmanager
-def _threads(n_threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ...structures.settings import Settings
 from ..base import Report, SurrogateError, SurrogateState
-from ..threads import single_thread
+from ..threads import threads
 from .base import BarrierPrediction, BarrierSpec
 from .calibration import Calibration
 from .hop_lattice import hop_lattice
@@ -73,7 +73,7 @@ class Ridge:
     def from_occupations(self, found: Occupations) -> np.ndarray:
         """Barriers ``[n_hops]``, eV, of species on the sites of this model's lattice."""
         mean = np.empty(len(found.moving))
-        with single_thread():
+        with threads(1):
             for part in np.array_split(np.arange(len(mean)), 1 + len(mean) // _CHUNK):
                 mean[part] = _columns(self.settings, self.spec, found.take(part)) @ self.weights
         return mean
@@ -152,7 +152,7 @@ def _fit(settings: RidgeSettings, train: Hops, validation: Hops, elements: tuple
     gram: Any = 0.0
     moment: Any = 0.0
     centre = float(train.barriers_ev.mean())
-    with single_thread():
+    with threads(1):
         for part in np.array_split(np.arange(len(train)), 1 + len(train) // _CHUNK):
             columns = _columns(settings, spec, found.take(part))
             gram = gram + columns.T @ columns

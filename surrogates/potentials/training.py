@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..base import Metrics, Report, SurrogateError
+from ..threads import threads
 from .batches import Batches, LabelledFrames
 from .checkpoint import read_checkpoint, write_checkpoint
 from .constraint import Constraint
@@ -471,11 +472,6 @@ class _Run:
 @contextmanager
 def _surroundings(n_threads: int, seed: int) -> Iterator[None]:
     """Number of threads and random numbers of the training; both are as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with threads(n_threads), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
