@@ -23,7 +23,7 @@ from ..rounds.endings import LearningError
 from ..rounds.files import put
 from ..rounds.site import Workplace
 from ..rounds.threads import one_thread
-from ..rounds.training import train_members
+from ..rounds.training import clear_members, train_members
 from ..seeding import derive_seed
 from .config import BarrierLearningConfig
 from .pool import KnownHops
@@ -125,6 +125,7 @@ def model_of_round(site: Site, index: int, known: KnownHops, elements: tuple[str
     """
     folder = site.folder(index)
     if folder.model.exists():
+        clear_members(folder, site.config.committee.n_members)  # a kill may have come before that
         return barrier_model_from_state(load_state(folder.model))
     learnt = known.learnt()
     validation = known.validation()
@@ -142,10 +143,7 @@ def model_of_round(site: Site, index: int, known: KnownHops, elements: tuple[str
     # the result first: who finds the round's model takes it that the result is there
     put(site.run_dir / MODEL_NAME, lambda path: save_state(model.state(), path))
     put(folder.model, lambda path: save_state(model.state(), path))
-    for member in range(len(fits)):
-        checkpoint = folder.checkpoint(member)
-        for path in (folder.member(member), *checkpoint.parent.glob(f"{checkpoint.name}*")):
-            path.unlink(missing_ok=True)
+    clear_members(folder, site.config.committee.n_members)
     return model
 
 

@@ -19,10 +19,10 @@ from ...surrogates.potentials.torch_potential import TorchPotential
 from ..errors import RunDirectoryError
 from ..rounds.endings import LearningError
 from ..rounds.files import put
-from ..rounds.training import train_members
+from ..rounds.training import clear_members, train_members
 from ..seeding import derive_seed
 from .config import LearningConfig
-from .jobs import MemberTraining, checkpoints_of
+from .jobs import MemberTraining
 from .retuning import settings_in_use, settings_of_round
 from .rounds import POTENTIAL_NAME
 from .site import Site
@@ -51,6 +51,7 @@ def committee_of_round(site: Site, index: int, frames: Sequence[Frame]) -> Commi
     """
     folder = site.folder(index)
     if folder.committee.exists():
+        clear_members(folder, site.config.committee.n_members)  # a kill may have come before that
         return read_committee(site, index)
     config = settings_of_round(site, index, frames)
     members = range(site.config.committee.n_members)
@@ -62,9 +63,7 @@ def committee_of_round(site: Site, index: int, frames: Sequence[Frame]) -> Commi
     # the result first: who finds the committee takes it that the result is there
     put(site.run_dir / POTENTIAL_NAME, lambda path: save_state(states[0], path))
     put(folder.committee, lambda path: save_state(committee.state(), path))
-    for member in members:
-        for path in (folder.member(member), *checkpoints_of(folder.checkpoint(member))):
-            path.unlink(missing_ok=True)
+    clear_members(folder, len(members))
     return committee
 
 

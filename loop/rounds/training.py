@@ -44,3 +44,11 @@ def train_members(site: Workplace[C, F], index: int, jobs: Sequence[object], wha
         site.do(index, "training", missing, what, on_end=keep, share_done=share_done, must_stop=must_stop)
     site.limits.check_signals()
     return failures
+
+
+def clear_members(folder: Folder, n_members: int) -> None:
+    """Remove the members and what their trainings kept, once the round's result has them."""
+    for member in range(n_members):
+        checkpoint = folder.checkpoint(member)
+        for path in (folder.member(member), *checkpoint.parent.glob(f"{checkpoint.name}*")):
+            path.unlink(missing_ok=True)

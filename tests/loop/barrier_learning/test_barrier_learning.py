@@ -264,6 +264,21 @@ def test_the_report_shows_what_was_learnt(ended: tuple[Path, BarrierEnd], tmp_pa
         barrier_learning_report(tmp_path)
 
 
+def test_members_that_a_kill_left_beside_a_model_are_removed(
+    ended: tuple[Path, BarrierEnd], tmp_path: Path
+) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(ended[0], folder)
+    last = sorted((folder / "rounds").iterdir())[-1]
+    (last / "record.json").unlink()
+    for name in ("member-00.safetensors", "member-01.training.1"):
+        (last / name).write_bytes(b"left")
+    again = learn_barriers(formula_config(), folder)
+    assert _figures(again) == _figures(ended[1])
+    assert _files(folder) == _files(ended[0])
+    assert not list(last.glob("member-*"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_killed_learning_ends_as_the_uninterrupted_one(ended: tuple[Path, BarrierEnd], tmp_path: Path) -> None:
