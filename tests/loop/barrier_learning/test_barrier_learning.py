@@ -264,9 +264,7 @@ def test_the_report_shows_what_was_learnt(ended: tuple[Path, BarrierEnd], tmp_pa
         barrier_learning_report(tmp_path)
 
 
-def test_members_that_a_kill_left_beside_a_model_are_removed(
-    ended: tuple[Path, BarrierEnd], tmp_path: Path
-) -> None:
+def test_members_that_a_kill_left_beside_a_model_are_removed(ended: tuple[Path, BarrierEnd], tmp_path: Path) -> None:
     folder = tmp_path / "again"
     shutil.copytree(ended[0], folder)
     last = sorted((folder / "rounds").iterdir())[-1]
