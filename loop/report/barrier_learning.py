@@ -116,7 +116,7 @@ def _distances(records: Sequence[BarrierRound], colours: dict[str, str]) -> Sect
         x = [record.index for record in rounds]
         figure.add_trace(go.Scatter(x=x, y=moved, name=name, mode="lines+markers", line={"color": colour}))
     figure.update_xaxes(title_text="round", dtick=1)
-    figure.update_yaxes(title_text="distance from the round before (eV)", type="log", tickformat=".2~g")
+    figure.update_yaxes(title_text="distance from the round before (eV)", type="log", dtick="D2", tickformat=".2~g")
     note = paragraph("First Wasserstein distance between the spectra of successive rounds, by moving species.")
     return Section("How far spectra moved", note + plot(figure, name="distances", height=320))
 
