@@ -27,7 +27,7 @@ from types import MappingProxyType
 import orjson
 
 from ..errors import RunDirectoryError
-from ..rounds.files import Folder, read_round_records
+from ..rounds.files import Folder, read_round_records, record_json
 
 MODEL_NAME = "model.safetensors"
 TABLE_NAME = "barriers.csv"
@@ -69,8 +69,7 @@ class BarrierRound:
 
     def as_json(self) -> bytes:
         """The record as it is stored."""
-        plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(self).items()}
-        return orjson.dumps(plain, option=orjson.OPT_INDENT_2)
+        return record_json(self)
 
     @classmethod
     def from_json(cls, content: bytes, path: Path) -> BarrierRound:

@@ -19,7 +19,7 @@ from ..barrier_learning.judging import read_spectrum, spectrum_hops
 from ..barrier_learning.pool import KnownHops, read_labelled, read_pool
 from ..barrier_learning.rounds import BarrierFolder, BarrierRound, read_barrier_rounds
 from ..errors import RunDirectoryError
-from ..rounds.files import CONFIG_NAME
+from ..rounds.files import read_config
 from .page import Section, page, paragraph, plot, table
 from .style import MUTED, SERIES
 
@@ -36,10 +36,7 @@ def barrier_learning_report(run_dir: Path) -> str:
     records = read_barrier_rounds(run_dir)
     if not records:
         raise RunDirectoryError(f"no round of {run_dir} is done yet; there is nothing to report")
-    try:
-        config = BarrierLearningConfig.model_validate_json((run_dir / CONFIG_NAME).read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunDirectoryError(f"{run_dir / CONFIG_NAME} is damaged: {error}") from error
+    config = read_config(run_dir, BarrierLearningConfig)
     pool = read_pool(run_dir)
     last = records[-1]
     species = species_of(spectrum_hops(config, pool))

@@ -14,7 +14,7 @@ from ... import __version__
 from ..errors import RunDirectoryError
 from ..learning.config import LearningConfig
 from ..learning.rounds import RoundRecord, read_records
-from ..rounds.files import CONFIG_NAME, ROUNDS_FOLDER
+from ..rounds.files import CONFIG_NAME, ROUNDS_FOLDER, read_config
 from .page import Section, page, paragraph, plot, table
 from .style import MUTED, SERIES
 
@@ -40,10 +40,7 @@ def learning_report(run_dir: Path) -> str:
     records = read_records(run_dir)
     if not records:
         raise RunDirectoryError(f"no round of {run_dir} is done yet; there is nothing to report")
-    try:
-        config = LearningConfig.model_validate_json((run_dir / CONFIG_NAME).read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunDirectoryError(f"{run_dir / CONFIG_NAME} is damaged: {error}") from error
+    config = read_config(run_dir, LearningConfig)
     by_deviation = config.selection.kind == "deviation"
     drafts = [_errors(records), _bands(records), _calibration(records, by_deviation), _times(records)]
     drafts += [_searches(records), _failures(records), _rounds(records), _configuration(config)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import orjson
+from pydantic import BaseModel
 
 from ...structures.whole_file import write_whole
 from ..errors import RunDirectoryError
@@ -19,6 +20,7 @@ CONFIG_NAME = "config.json"
 JOURNAL_NAME = "labels.journal"
 
 R = TypeVar("R")
+M = TypeVar("M", bound=BaseModel)
 
 
 class Folder:
@@ -82,6 +84,24 @@ def put(path: Path, content: bytes | Callable[[Path], object]) -> None:
         raise RunDirectoryError(
             f"{path} cannot be written: {error.strerror or error}; make room, then go on"
         ) from error
+
+
+def record_json(record: object) -> bytes:
+    """The figures of a round as they are stored."""
+    plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(record).items()}
+    return orjson.dumps(plain, option=orjson.OPT_INDENT_2)
+
+
+def read_config(run_dir: Path, kind: type[M]) -> M:
+    """The configuration that a learning was begun with.
+
+    Raises:
+        RunDirectoryError: it is missing or damaged.
+    """
+    try:
+        return kind.model_validate_json((run_dir / CONFIG_NAME).read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(f"{run_dir / CONFIG_NAME} is damaged: {error}") from error
 
 
 def read_round_records(run_dir: Path, read: Callable[[bytes, Path], R]) -> list[R]:
