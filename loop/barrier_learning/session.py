@@ -22,6 +22,7 @@ from ..rounds.crew import Crew
 from ..rounds.endings import Ending, LearningError, Limits
 from ..rounds.files import put
 from ..rounds.labels import label_all
+from ..rounds.learning import do_rounds
 from ..rounds.site import OnProgress
 from ..signals import GracefulStop
 from .choosing import first_choice, next_choice, read_choice, write_choice
@@ -83,19 +84,7 @@ class BarrierSession:
     def run(self) -> Ending:
         """Do round after round, until there is a reason to end."""
         self._open()
-        try:
-            while True:
-                self._check_between_rounds()
-                index = len(self.records)
-                folder = self._site.folder(index)
-                folder.make()
-                record = self._round(folder, index)
-                put(folder.record, record.as_json())
-                self.records.append(record)
-                if self._on_round is not None:
-                    self._on_round(record)
-        except Ending as end:
-            return end
+        return do_rounds(self._site, self.records, self._check_between_rounds, self._round, self._on_round)
 
     def finish(self) -> Sequence[str]:
         """Nothing is left to be learnt after a round.

@@ -17,6 +17,7 @@ from ...surrogates.potentials.torch_potential import TorchPotential
 from ..rounds.crew import Crew
 from ..rounds.endings import Ending, LearningError, Limits
 from ..rounds.files import put
+from ..rounds.learning import do_rounds
 from ..rounds.site import OnProgress
 from ..seeding import derive_seed
 from ..signals import GracefulStop
@@ -63,19 +64,14 @@ class Session:
 
     def run(self) -> Ending:
         """Do round after round, until there is a reason to end."""
-        try:
-            while True:
-                check_between_rounds(self._site.config, self._site.limits, self.records)
-                index = len(self.records)
-                folder = self._site.folder(index)
-                folder.make()
-                record = self._first_round(folder) if index == 0 else self._round(folder, index)
-                put(folder.record, record.as_json())
-                self.records.append(record)
-                if self._on_round is not None:
-                    self._on_round(record)
-        except Ending as end:
-            return end
+
+        def check() -> None:
+            check_between_rounds(self._site.config, self._site.limits, self.records)
+
+        def do_round(folder: RoundFolder, index: int) -> RoundRecord:
+            return self._first_round(folder) if index == 0 else self._round(folder, index)
+
+        return do_rounds(self._site, self.records, check, do_round, self._on_round)
 
     def finish(self) -> Sequence[str]:
         """Learn from the last labels as well; where the budget is raised later, the next round begins with this.

@@ -19,9 +19,21 @@ from ..store.lock import RunLock, is_of_a_start
 from .crew import Crew
 from .endings import Ending, EndReason
 from .files import CONFIG_NAME, put
+from .site import C, F, Workplace
 from .threads import one_thread
 
 R = TypeVar("R", covariant=True)
+
+
+class Record(Protocol):
+    """A round in figures."""
+
+    def as_json(self) -> bytes:
+        """The record as it is stored."""
+        ...
+
+
+T = TypeVar("T", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,36 @@ def learn_in(
             return LearningEnd(end.reason, end.message, session.records, end.exit_code, failures)
     finally:
         lock.release()
+
+
+def do_rounds(
+    site: Workplace[C, F],
+    records: list[T],
+    check: Callable[[], None],
+    do_round: Callable[[F, int], T],
+    on_round: Callable[[T], None] | None,
+) -> Ending:
+    """Do round after round, until there is a reason to end. A round is done when its record is there.
+
+    Args:
+        records: of the rounds that are done; those to come are added.
+        check: raises an ending between rounds where there is a reason for it.
+        do_round: does the round of a folder and a number.
+        on_round: given each round as it is done.
+    """
+    try:
+        while True:
+            check()
+            index = len(records)
+            folder = site.folder(index)
+            folder.make()
+            record = do_round(folder, index)
+            put(folder.record, record.as_json())
+            records.append(record)
+            if on_round is not None:
+                on_round(record)
+    except Ending as end:
+        return end
 
 
 def _check_folder(config: LearningSettings, run_dir: Path) -> None:
