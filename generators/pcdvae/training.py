@@ -138,6 +138,7 @@ class _Training:
         seed: int,
     ) -> None:
         self.model, self.crystals, self.held_out, self.settings, self.seed = model, crystals, held_out, settings, seed
+        self.device = model.lattice_mean.device
         self.state = _State()
         # foreach=False: one order of operations whatever the number of tensors, for the same bits after a restart
         self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, foreach=False)
@@ -194,11 +195,13 @@ class _Training:
         """Mean losses of an epoch; ``None`` if one of them, or a gradient, is not finite."""
         order = np.concatenate([rng.permutation(len(self.crystals)) for _ in range(self._n_rounds())])
         size = self.settings.batch_size
+        is_mixed = self.settings.precision == "bfloat16"
         sums: dict[str, float] = {}
         for k in range(self.n_steps):
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate(self.state.step)
-            parts, total = self._losses([self.crystals[i] for i in order[k * size : (k + 1) * size]], rng)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=is_mixed):
+                parts, total = self._losses([self.crystals[i] for i in order[k * size : (k + 1) * size]], rng)
             self.optimizer.zero_grad(set_to_none=True)
             total.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -277,7 +280,6 @@ class _Training:
         }
 
     def _read(self, arrays: Mapping[str, np.ndarray]) -> None:
-        device = self.model.lattice_mean.device
         weights: dict[str, torch.Tensor] = {}
         memory: dict[int, dict[str, Any]] = {}
         for key, value in arrays.items():
@@ -292,9 +294,9 @@ class _Training:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": memory, "param_groups": groups})
         decay = self.settings.average_decay
-        average = torch.from_numpy(arrays["average"].copy()).to(device)
+        average = torch.from_numpy(arrays["average"].copy()).to(self.device)
         self.average = MovingAverage(average, decay, int(arrays["average_steps"].item()))
-        self.best = torch.from_numpy(arrays["best"].copy()).to(device)
+        self.best = torch.from_numpy(arrays["best"].copy()).to(self.device)
 
     def checkpoint(self, inputs: Mapping[str, str]) -> Checkpoint:
         """The state as a file's content."""

@@ -44,6 +44,9 @@ class PcdvaeTrainingSettings(Settings):
     """Threads of PyTorch on the CPU; more can change the last bits."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the model is trained."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of matrix products in training steps; `bfloat16` is faster where the processor has instructions for it. Weights
+    and held-out losses are always float32."""
 
     def torch_device(self) -> torch.device:
         """The device.

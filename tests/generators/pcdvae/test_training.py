@@ -42,10 +42,25 @@ def test_it_learns() -> None:
     assert losses[result.best_epoch - 1] == min(losses)
 
 
-@pytest.mark.parametrize("schedule", [QUICK.schedule, PlateauScheduleSettings(patience=1)], ids=["cosine", "plateau"])
-def test_a_killed_training_goes_on_bit_by_bit(schedule, tmp_path: Path) -> None:
+def test_half_precision_learns_as_well() -> None:
+    known = crystals()
+    settings = QUICK.model_copy(update={"max_epochs": 5, "epoch_size": 16})
+    full, half = (
+        train(tiny_model(), known, (), settings.model_copy(update={"precision": precision}), seed=0).history
+        for precision in ("float32", "bfloat16")
+    )
+    assert [row["training_loss"] for row in full] != [row["training_loss"] for row in half]
+    assert half[-1]["held_out_loss"] == pytest.approx(full[-1]["held_out_loss"], rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"schedule": PlateauScheduleSettings(patience=1)}, {"precision": "bfloat16"}],
+    ids=["cosine", "plateau", "bfloat16"],
+)
+def test_a_killed_training_goes_on_bit_by_bit(changes, tmp_path: Path) -> None:
     known, path = crystals(), tmp_path / "checkpoint"
-    settings = QUICK.model_copy(update={"schedule": schedule})
+    settings = QUICK.model_copy(update=changes)
     whole = tiny_model()
     in_one = train(whole, known[:4], known[4:], settings, seed=3)
 
