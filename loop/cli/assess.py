@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress as ProgressBar
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -28,7 +27,7 @@ from ..report.validation import comparison_rows, write_validation_report
 from ..store.lock import RunLock
 from ..texts import duration_text
 from .arguments import SetOption, find_config
-from .console import notes, output
+from .console import ProgressBar, notes, output
 
 
 def assess(
@@ -78,9 +77,7 @@ def assess(
         with (
             ExitStack() as stack,
             force_field_of(found.potential) as force_field,
-            ProgressBar(
-                SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-            ) as bar,
+            ProgressBar(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as bar,
         ):
             line = bar.add_task("")
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ...errors import ConfigError
 from ...structures.files import read_structures
 from ...structures.similarity.comparison import PairFigures, Row, SetFigures, as_json, compare_pairs, compare_sets
 from ...structures.whole_file import write_whole
-from .console import notes, output
+from .console import ProgressBar, output
 
 
 def compare(
@@ -60,7 +60,7 @@ def compare(
     figures: SetFigures | PairFigures
     if is_paired:
         columns = (TextColumn("pairs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=notes(), transient=True) as progress:
+        with ProgressBar(*columns) as progress:
             bar = progress.add_task("pairs", total=len(made))
             figures, rows = compare_pairs(
                 made,

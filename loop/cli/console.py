@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from ...surrogates.base import Metrics, Report
 
 _WIDTH_OF_FILES = 120
 """Columns of what is printed to something that is not a terminal."""
+_SECONDS_BETWEEN_LINES = 30.0
+"""Of progress that is written to something that is not a terminal."""
 
 
 def output() -> Console:
@@ -29,6 +33,23 @@ def notes() -> Console:
     )
 
 
+class ProgressBar(Progress):
+    """Progress on standard error: a line that changes and vanishes at the end; in a file, such as a batch job's, a line
+    every half minute."""
+
+    def __init__(self, *columns: str | ProgressColumn, console: Console | None = None) -> None:
+        super().__init__(*columns, console=console or notes(), transient=True)
+        self._written = time.monotonic()
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """See :meth:`rich.progress.Progress.update`."""
+        super().update(task_id, **changes)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._written >= _SECONDS_BETWEEN_LINES:
+            self._written = now
+            self.console.print(self.get_renderable())
+
+
 def metrics_text(step: int, metrics: Metrics) -> str:
     """Metrics of a training in a line."""
     return ", ".join(f"{name} {value:.5g}" for name, value in metrics.items())
@@ -42,7 +63,7 @@ def training_progress(text: Callable[[int, Metrics], str] = metrics_text) -> Ite
         text: step and metrics in a line.
     """
     columns = (SpinnerColumn(), TextColumn("training"), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
-    with Progress(*columns, console=notes(), transient=True) as progress:
+    with ProgressBar(*columns) as progress:
         bar = progress.add_task("training", total=None, state="reading data")
 
         def show(step: int, metrics: Metrics) -> bool:

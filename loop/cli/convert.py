@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 from ase import Atoms
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from ... import __version__
 from ...errors import ConfigError, StructureError
@@ -32,7 +32,7 @@ from ...surrogates.potentials.torch_potential import TorchPotential
 from ..config import validate_settings
 from ..potential_fitting import PotentialFitConfig
 from ..yaml_source import YamlSource
-from .console import notes, output
+from .console import ProgressBar, notes, output
 from .writing import check_target
 
 _YAML = (".yaml", ".yml")
@@ -213,7 +213,7 @@ def _frames(source: Path, type_map: tuple[str, ...]) -> Iterator[Frame]:
     defects: list[RowDefect] = []
     n_frames = n_defects = 0
     columns = (TextColumn("{task.fields[n]} frames"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=notes(), transient=True) as progress:
+    with ProgressBar(*columns) as progress:
         bar = progress.add_task("", total=None, n=0)
         for path in paths:
             name = str(path if path == source else path.relative_to(source))

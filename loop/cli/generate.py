@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...errors import StructureError
 from ...generators.pcdvae.fitted import FittedPcdvae
@@ -18,7 +18,7 @@ from ...surrogates.model_file import load_state
 from ..config import load_settings, validate_settings
 from ..yaml_source import YamlSource
 from .arguments import SetOption, find_config
-from .console import notes, output
+from .console import ProgressBar, output
 from .writing import check_target
 
 
@@ -64,7 +64,7 @@ def generate(
     fitted = FittedPcdvae.from_state(load_state(model))
     rows = read_structures(starts) if starts is not None else []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=notes(), transient=True) as progress:
+    with ProgressBar(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("drawing", total=None)
 
         def show(what: str, done: int, total: int) -> None:

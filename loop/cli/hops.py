@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...errors import ConfigError
 from ...generators.base import Failure
@@ -20,7 +20,7 @@ from ..config import ExecutionSettings, load_settings
 from ..hop_labelling import WantedHop, listed_hops, random_hops, saddle_rows, table_text
 from ..labelling import LabellingRun, check_oracle, count_requests, label_structures
 from .arguments import DeadlineOption, ExecutorOption, RetryFailedOption, SetOption, WorkersOption, find_config
-from .console import notes, output
+from .console import ProgressBar, notes, output
 from .writing import check_target
 
 
@@ -74,7 +74,7 @@ def barriers(
         notes().print(f"note: {note}", markup=False)
     execution = ExecutionSettings(executor=executor, n_workers=workers, deadline_s=deadline_s)
     columns = (TextColumn("barriers"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]}"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=notes(), transient=True) as progress:
+    with ProgressBar(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("barriers", total=count_requests(marked, [None] * len(marked)), failed="")
 
         def advance(n_ended: int, n_failed: int) -> None:

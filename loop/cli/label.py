@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 from ase import Atoms
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...generators.base import Failure
 from ...oracles.base import Label
@@ -20,7 +20,7 @@ from ..config import ExecutionSettings, load_settings
 from ..labelling import check_oracle, count_requests, label_structures, stated_phase
 from ..rows import put_failure, put_label
 from .arguments import DeadlineOption, ExecutorOption, RetryFailedOption, SetOption, WorkersOption, find_config
-from .console import notes, output
+from .console import ProgressBar, notes, output
 from .writing import check_target
 
 
@@ -62,7 +62,7 @@ def label(
     execution = ExecutionSettings(executor=executor, n_workers=workers, deadline_s=deadline_s)
     columns = (TextColumn("labelling"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]}"))
     console = notes()
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as progress:
+    with ProgressBar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("label", total=count_requests(rows, phases), failed="")
 
         def advance(n_ended: int, n_failed: int) -> None:

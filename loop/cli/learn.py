@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ..learning.config import load_learning_config
@@ -18,7 +18,7 @@ from ..learning.search import SettingsSearch
 from ..rounds.site import Stage
 from ..yaml_source import read_yaml
 from .arguments import ConfigArgument, SetOption, find_config
-from .console import notes, output
+from .console import ProgressBar, notes, output
 from .learn_barriers import learn_barriers
 
 _RUNS_IT = "`alloysmith md` runs it"
@@ -59,7 +59,7 @@ def learn(
 def _learn_potential(path: Path, run_dir: Path, overrides: Sequence[str]) -> None:
     settings = load_learning_config(path, overrides)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[detail]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=notes(), transient=True) as progress:
+    with ProgressBar(*columns, TimeElapsedColumn()) as progress:
         bar = progress.add_task("reading", total=None, detail="")
 
         def show(index: int, stage: Stage, detail: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ..barrier_learning.config import load_barrier_learning_config
@@ -14,14 +14,14 @@ from ..barrier_learning.learning import BarrierEnd
 from ..barrier_learning.learning import learn_barriers as run_learning
 from ..barrier_learning.rounds import MODEL_NAME, TABLE_NAME, BarrierRound
 from ..rounds.site import Stage
-from .console import notes, output
+from .console import ProgressBar, notes, output
 
 
 def learn_barriers(path: Path, run_dir: Path, overrides: Sequence[str]) -> None:
     """Begin a learning of barriers or go on with it, and show how far it is."""
     settings = load_barrier_learning_config(path, overrides)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[detail]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=notes(), transient=True) as progress:
+    with ProgressBar(*columns, TimeElapsedColumn()) as progress:
         bar = progress.add_task("reading", total=None, detail="")
 
         def show(index: int, stage: Stage, detail: str) -> None:

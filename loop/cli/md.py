@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from ase import Atoms
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...errors import ConfigError
 from ...oracles.force_engine import ForceEngine
@@ -31,7 +31,7 @@ from ..potential_choice import POTENTIAL_HELP, FoundPotential, find_potential
 from ..signals import GracefulStop
 from ..yaml_source import YamlSource, read_yaml
 from .arguments import SetOption
-from .console import notes, output
+from .console import ProgressBar, notes, output
 from .writing import check_target
 
 EXIT_EXPLODED = 1
@@ -203,7 +203,7 @@ class _Run:
         columns = (TextColumn("MD"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
         with (
             GracefulStop() as signals,
-            Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=notes(), transient=True) as progress,
+            ProgressBar(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress,
         ):
             bar = progress.add_task("MD", total=settings.n_steps, completed=self._first_step, state="")
 

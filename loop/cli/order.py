@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...errors import ConfigError
 from ...generators.chemical_order import ChemicalOrder, ChemicalOrderSettings, OrderRecord
@@ -17,7 +17,7 @@ from ..config import load_settings
 from ..signals import GracefulStop
 from ..store.lock import RunLock
 from .arguments import ConfigArgument, SetOption, find_config
-from .console import notes, output
+from .console import ProgressBar, notes, output
 
 
 class OrderConfig(Settings):
@@ -65,7 +65,7 @@ def _run(run: ChemicalOrder, settings: ChemicalOrderSettings, folder: Path) -> N
     columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
     with (
         GracefulStop() as signals,
-        Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=notes(), transient=True) as progress,
+        ProgressBar(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress,
     ):
         done = run.records[-1].step if run.records else 0
         bar = progress.add_task("order", total=settings.n_steps, completed=done, state="")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from ase import Atoms
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ...generators.melt_folder import MeltFolder
@@ -23,7 +23,7 @@ from ...surrogates.potentials.native import force_field_of
 from ..config import load_settings
 from ..potential_choice import POTENTIAL_HELP, find_potential
 from .arguments import ConfigArgument, SetOption, find_config
-from .console import notes, output
+from .console import ProgressBar, notes, output
 from .writing import check_target
 
 
@@ -65,7 +65,7 @@ def sample(
     columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[last]}"))
     with (
         force_field_of(found.potential) as force_field,
-        Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=notes(), transient=True) as progress,
+        ProgressBar(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress,
     ):
         bar = progress.add_task("sample", total=n_melts, completed=len(known), last="")
 

@@ -13,7 +13,7 @@ import numpy as np
 import typer
 from ase.data import chemical_symbols
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ...errors import ConfigError
@@ -26,7 +26,7 @@ from ..barrier_spectra import Sample, SampleSpectra, figures_table, histogram_ta
 from ..report.barrier_maps import moving_species
 from ..report.barrier_spectra import spectra_page
 from ..report.build import write_page
-from .console import notes, output
+from .console import ProgressBar, notes, output
 from .writing import check_target
 
 _HOP_COLUMNS = (
@@ -102,13 +102,13 @@ def _predict(
     found: list[SampleSpectra] = []
     started, cpu_started = time.monotonic(), time.process_time()
     columns = (TextColumn("spectra"), TextColumn("{task.fields[name]}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=notes(), transient=True) as progress:
+    with ProgressBar(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("spectra", total=None, name="")
         for sample in wanted:
             progress.reset(bar, total=options.n_hops(model, sample.atoms), name=escape(sample.name))
 
             def follow(block: HopBlock, name: str = sample.name) -> None:
-                progress.advance(bar, len(block.hops))
+                progress.update(bar, advance=len(block.hops))
                 if writer is not None:
                     writer.writerows(_hop_rows(name, block))
 

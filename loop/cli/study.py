@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ...agents.optuna_study import TrialRecord
@@ -24,7 +24,7 @@ from ..studies.results import BEST_NAME, FRONT_FOLDER, best_trials, compromise, 
 from ..studies.study import CONFIG_NAME, JOURNAL_NAME, n_done, n_trained, read_study_config, run_study, study_trials
 from ..yaml_source import read_yaml
 from .arguments import SetOption, find_config
-from .console import notes, output
+from .console import ProgressBar, notes, output
 from .writing import check_target
 
 commands = typer.Typer(add_completion=False, rich_markup_mode="rich", no_args_is_help=True)
@@ -156,7 +156,7 @@ def report(
 
 def _run(config: StudyConfig, folder: Path) -> None:
     columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[best]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=notes(), transient=True) as progress:
+    with ProgressBar(*columns, TimeElapsedColumn()) as progress:
         bar = progress.add_task("trials", total=config.n_trials, best="")
         known: dict[int, TrialRecord] = {}
         if (folder / JOURNAL_NAME).is_file() and (folder / CONFIG_NAME).is_file():
