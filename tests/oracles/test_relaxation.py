@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from alloysmith.oracles.base import FailureKind, OracleError, Request
+from alloysmith.oracles.base import FailureKind, OracleError, Request, WarmStart
 from alloysmith.oracles.cell_frame import CellFrame
 from alloysmith.oracles.potentials import WheelPotentialSettings
 from alloysmith.oracles.preconditioner import SpringModel
 from alloysmith.oracles.quasi_newton import InverseHessian
-from alloysmith.oracles.relaxation import RelaxationSettings
+from alloysmith.oracles.relaxation import RelaxationSettings, displacements
 from alloysmith.oracles.single_point import SinglePointSettings
 from ase import Atoms
 from ase.build import bulk
@@ -44,6 +44,38 @@ def test_what_is_free_relaxes_and_nothing_else(
     else:
         assert np.abs(stress_gpa).max() <= 1e-3
         assert not is_shape_kept
+
+
+def test_displacements_are_those_of_atoms_and_not_of_the_cell() -> None:
+    before = bulk("Ni", cubic=True, a=3.5).repeat(2)
+    after = before.copy()
+    after.positions[3] += [0.0, 0.3, -0.4]
+    after.positions += 0.7
+    after.wrap()
+    after.set_cell(
+        after.cell.array @ np.array([[1.02, 0.01, 0.0], [0.01, 0.99, 0.0], [0.0, 0.0, 1.01]]), scale_atoms=True
+    )
+    moved_ang = displacements(before, after)
+    vector = np.array([0.0, 0.3, -0.4]) @ np.array([[1.02, 0.01, 0.0], [0.01, 0.99, 0.0], [0.0, 0.0, 1.01]])
+    share = 1.0 / len(before)  # the mean that is taken off
+    expected = np.full(len(before), share * np.linalg.norm(vector))
+    expected[3] = (1.0 - share) * np.linalg.norm(vector)
+    np.testing.assert_allclose(moved_ang, expected, atol=1e-12)
+
+
+def test_a_relaxation_tells_how_far_atoms_moved_from_where_they_were_asked_for(
+    nifecr: WheelPotentialSettings, make_alloy: Callable[..., Atoms]
+) -> None:
+    atoms = make_alloy(seed=1)
+    oracle = RelaxationSettings(potential=nifecr, max_force_ev_ang=1e-5).build()
+    cold = oracle.evaluate(Request("x", atoms))
+    warm = oracle.evaluate(Request("x", atoms, warm_start=WarmStart(cold.atoms, {})))
+    pure = oracle.evaluate(Request("x", bulk("Ni", cubic=True, a=3.4).repeat(2)))
+    oracle.close()
+    assert 0.01 < cold.values["rms_displacement_ang"] < cold.values["max_displacement_ang"] < 0.3
+    for name in ("rms_displacement_ang", "max_displacement_ang"):
+        assert warm.values[name] == pytest.approx(cold.values[name], abs=1e-4)
+        assert pure.values[name] < 1e-4
 
 
 def test_a_relaxation_ends_below_its_force_limit_or_with_its_force_calls(
