@@ -29,6 +29,10 @@ from alloysmith.loop.campaign import Campaign
 from alloysmith.loop.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
+MEMBERS = (
+    "{" + ", ".join(f"{k}: {{kind: {k}}}" for k in ("local_search", "genetic", "random", "cluster_expansion")) + "}"
+)
+"""Of the portfolios: methods that run by themselves as well."""
 BASELINES: dict[str, dict[str, object]] = {
     "random": {"kind": "random"},
     "local_search": {"kind": "local_search"},
@@ -37,6 +41,8 @@ BASELINES: dict[str, dict[str, object]] = {
     "cluster_expansion": {"kind": "cluster_expansion"},
     "ordering_model": {"kind": "ordering_model"},
     "pcdvae": {"kind": "pcdvae", "n_initial": 64},
+    "portfolio": {"kind": "portfolio", "members": MEMBERS},
+    "portfolio_even": {"kind": "portfolio", "members": MEMBERS, "scheme": "even"},
 }
 SURROGATES: dict[str, dict[str, object]] = {
     "bayesian_composition": {"kind": "gaussian_process", "n_shells": 0, "has_chains": "false"},

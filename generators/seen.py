@@ -8,7 +8,7 @@ index is used again only for a history that begins with the very objects it was 
 from __future__ import annotations
 
 import hashlib
-from bisect import insort
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -69,6 +69,20 @@ class Known:
         return (self.request_id,) if self.is_in_site_order else ()
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How an evaluation stood when it ended.
+
+    Attributes:
+        position: of the evaluation in the history.
+        rank: how many distinct structures were at least as good, 0 for a new best; ``None`` for failures, for
+            structures that had been labelled before, and outside the space.
+    """
+
+    position: int
+    rank: int | None
+
+
 class HistoryIndex:
     """Evaluations by structure, by rank and by chain. Evaluations that lie outside the space are left out."""
 
@@ -78,7 +92,7 @@ class HistoryIndex:
         self.keys: set[str] = set()
         self.by_id: dict[str, Known] = {}
         self._chains: defaultdict[str, defaultdict[int, list[Known]]] = defaultdict(lambda: defaultdict(list))
-        self._n_of: defaultdict[str, int] = defaultdict(int)
+        self._arrivals: defaultdict[str, list[Arrival]] = defaultdict(list)
         self._ranked: list[tuple[float, int, Known]] = []
         self._ranked_keys: set[str] = set()
         self._read: list[Evaluation] = []
@@ -100,10 +114,9 @@ class HistoryIndex:
         for position in range(len(self._read), len(history.evaluations)):
             evaluation = history.evaluations[position]
             self._read.append(evaluation)
-            self._n_of[evaluation.candidate.lineage.generator] += 1
             known = self._known(evaluation, history.score(evaluation))
-            if known is not None:
-                self._add(known, position)
+            rank = None if known is None else self._add(known, position)
+            self._arrivals[evaluation.candidate.lineage.generator].append(Arrival(position, rank))
 
     def _known(self, evaluation: Evaluation, score: float | None) -> Known | None:
         candidate = evaluation.candidate
@@ -115,15 +128,20 @@ class HistoryIndex:
             return None
         return Known(evaluation, lattice, key, score, is_in_order, self.space)
 
-    def _add(self, known: Known, position: int) -> None:
+    def _add(self, known: Known, position: int) -> int | None:
+        """Returns its rank among the distinct structures, if it is a new one with a score."""
         self.keys.add(known.key)
         self.by_id[known.request_id] = known
         lineage = known.evaluation.candidate.lineage
         if "chain" in lineage.facts:
             self._chains[lineage.generator][int(lineage.facts["chain"])].append(known)
-        if known.score is not None and known.key not in self._ranked_keys:
-            self._ranked_keys.add(known.key)
-            insort(self._ranked, (-known.score, position, known))
+        if known.score is None or known.key in self._ranked_keys:
+            return None
+        self._ranked_keys.add(known.key)
+        entry = (-known.score, position, known)
+        rank = bisect(self._ranked, entry)
+        self._ranked.insert(rank, entry)
+        return rank
 
     def best(self, n: int) -> list[Known]:
         """The ``n`` best structures that differ modulo symmetry, best first."""
@@ -131,7 +149,11 @@ class HistoryIndex:
 
     def n_of(self, generator: str) -> int:
         """Evaluations of candidates of a generator."""
-        return self._n_of[generator]
+        return len(self._arrivals[generator])
+
+    def arrivals(self, generator: str) -> Sequence[Arrival]:
+        """How each evaluation of a generator's candidates stood when it ended, in order."""
+        return self._arrivals[generator]
 
     def chains(self, generator: str) -> dict[int, list[Known]]:
         """The evaluations of each chain (the ``chain`` in the facts of their lineage) in order."""
@@ -180,13 +202,18 @@ class SeenKeys:
 
 def known_keys(history: History, space: DesignSpace) -> SeenKeys:
     """Keys (see :func:`structure_key`) of all structures evaluated or pending."""
+    return SeenKeys(read_history(history, space).keys, pending_keys(history, space))
+
+
+def pending_keys(history: History, space: DesignSpace) -> set[str]:
+    """Keys of the structures that are pending."""
     pending = set()
     for candidate in history.pending:
         try:
             pending.add(candidate_key(space, candidate))
         except StructureError:  # outside the space, so nothing proposed can equal it
             continue
-    return SeenKeys(read_history(history, space).keys, pending)
+    return pending
 
 
 def structure_key(lattice: ParentLattice, occupation: np.ndarray) -> str:

@@ -6,26 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .annealing import AnnealingSettings
-from .cluster_expansion import ClusterExpansionSettings
-from .composition_moves import CompositionMovesSettings
-from .genetic import GeneticSettings
-from .local_search import LocalSearchSettings
-from .ordering_model.generator import OrderingModelSettings
-from .pcdvae.generator import PcdvaeGeneratorSettings
-from .random_orderings import RandomOrderingsSettings
-from .surrogate_search import SurrogateSearchSettings
+from .member_settings import AnyMember
+from .portfolio import PortfolioSettings
 
-GeneratorSettings = Annotated[
-    RandomOrderingsSettings
-    | LocalSearchSettings
-    | CompositionMovesSettings
-    | GeneticSettings
-    | AnnealingSettings
-    | SurrogateSearchSettings
-    | OrderingModelSettings
-    | PcdvaeGeneratorSettings
-    | ClusterExpansionSettings,
-    Field(discriminator="kind"),
-]
+GeneratorSettings = Annotated[AnyMember | PortfolioSettings, Field(discriminator="kind")]
 """Settings of any generator; ``.build(name, space)`` makes it."""
