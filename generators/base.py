@@ -15,7 +15,7 @@ from ase import Atoms
 
 from ..oracles.base import FailureKind, Label
 from ..structures.base import Phase
-from ..surrogates.base import Surrogate
+from ..surrogates.base import Surrogate, SurrogateState
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Lineage:
     """Where a candidate came from.
 
     Attributes:
-        generator: name of the generator as configured.
+        generator: name of the generator as configured; ``"portfolio/member"`` for a member of a portfolio.
         move: what was done (``"random"``, ``"swap"``, ``"crossover"``, …).
         parents: request ids of the evaluations it was derived from; the first one warm-starts the oracle when it
             has the same sites and phase.
@@ -93,6 +93,19 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class LearnedModel:
+    """A model that a generator has learned from a campaign's evaluations.
+
+    Attributes:
+        n_labels: it was trained on the first so many labelled evaluations.
+        state: the model.
+    """
+
+    n_labels: int
+    state: SurrogateState
+
+
+@dataclass(frozen=True)
 class History:
     """All that has ended so far, and what is on its way. Cheap to make: nothing is copied.
 
@@ -101,12 +114,15 @@ class History:
         evaluations: ended, in order of request id within synchronous campaigns, of ending in asynchronous ones.
         pending: candidates submitted and not yet ended.
         surrogate: latest fitted model of the objective, if any.
+        models: name of a generator that learns -> the model it is to use, those without one left out; ``None`` where
+            nobody trains for them (see :mod:`~alloysmith.generators.learned`).
     """
 
     objective: Objective
     evaluations: Sequence[Evaluation] = ()
     pending: Sequence[Candidate] = ()
     surrogate: Surrogate | None = None
+    models: Mapping[str, LearnedModel] | None = None
 
     def score(self, evaluation: Evaluation) -> float | None:
         """Larger is better; ``None`` for a failure."""
