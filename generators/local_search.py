@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from ase import Atoms
 from pydantic import PositiveInt
 
 from ..structures.settings import Settings
@@ -163,3 +164,18 @@ def _n_unlike(occupation: np.ndarray) -> int:
     """Number of pairs of sites with unlike atoms."""
     counts = np.bincount(occupation)
     return int(len(occupation) ** 2 - (counts**2).sum()) // 2
+
+
+def swap_trials(rng: np.random.Generator, atoms: Atoms, n: int) -> list[Atoms]:
+    """Up to ``n`` copies of a structure in each of which another two unlike atoms have changed places.
+
+    The positions stay, so that those of a relaxed structure are a good start for relaxing the copies. Their ``info`` is
+    empty.
+    """
+    trials = []
+    for pair in unlike_swaps(rng, atoms.numbers, n):
+        trial = atoms.copy()
+        trial.info = {}
+        trial.numbers = swapped(atoms.numbers, pair)
+        trials.append(trial)
+    return trials

@@ -67,11 +67,28 @@ def faults(drafts: Sequence[Atoms], relaxed: Sequence[Atoms], limits: Limits) ->
     return [_fault(draft, after, limits) for draft, after in zip(drafts, relaxed, strict=True)]
 
 
+def early_fault(draft: Atoms, limits: Limits) -> str:
+    """What is wrong with a structure whatever relaxation makes of it, so that it need not be relaxed; often nothing."""
+    if not _has_energy(draft):
+        return _no_energy(draft, "as generated")
+    element, fraction = _largest_fraction(draft)
+    if fraction > limits.fraction + 1e-6:
+        return f"{100.0 * fraction:.0f} % of it is {element}, more than {100.0 * limits.fraction:.0f} %"
+    above = (float(draft.info[ENERGY]) - limits.energy_ev_per_atom) * len(draft)
+    if above > limits.relaxation_ev:
+        return f"{above:.1f} eV above what it may have when relaxed, more than {limits.relaxation_ev:g} eV"
+    return ""
+
+
+def _no_energy(atoms: Atoms, when: str) -> str:
+    reason = atoms.info.get("failure_message") or atoms.info.get("failure") or f"no {ENERGY}"
+    return f"no energy {when}: {reason}"
+
+
 def _fault(draft: Atoms, relaxed: Atoms, limits: Limits) -> str:
     for atoms, when in ((draft, "as generated"), (relaxed, "relaxed")):
         if not _has_energy(atoms):
-            reason = atoms.info.get("failure_message") or atoms.info.get("failure") or f"no {ENERGY}"
-            return f"no energy {when}: {reason}"
+            return _no_energy(atoms, when)
     per_atom = float(relaxed.info[ENERGY])
     lost = (float(draft.info[ENERGY]) - per_atom) * len(relaxed)
     element, fraction = _largest_fraction(relaxed)

@@ -80,12 +80,14 @@ def label_structures(
     retry_failed: bool = False,
     on_progress: OnProgress | None = None,
     is_time_up: Callable[[], bool] | None = None,
+    policy: FailurePolicySettings | None = None,
+    executor: Executor | None = None,
 ) -> LabellingRun:
     """Evaluate ``oracle`` on every structure that the journal does not know yet.
 
-    Failures are treated as in a campaign, by the default :class:`~.config.FailurePolicySettings`, except that bad
-    structures never end a labelling: they tell about the file, not about the oracle. What ended as unavailable is not
-    written to the journal, nor is a crash before a label shows that the oracle works.
+    Failures are treated as in a campaign, except that bad structures never end a labelling: they tell about the file,
+    not about the oracle. What ended as unavailable is not written to the journal, nor is a crash before a label shows
+    that the oracle works.
 
     Args:
         phases: for each structure, the phase it must still be in when relaxed; ``None`` means no check.
@@ -93,6 +95,9 @@ def label_structures(
         execution: which executor, how many workers, the deadline of an evaluation.
         retry_failed: evaluate again what the journal knows as failed.
         is_time_up: asked again and again; ``True`` ends it as a signal does.
+        policy: what is done about failures; as in a campaign by default.
+        executor: of the same oracle, for callers who label again and again and close it themselves; if this is ended
+            early, it still has work.
 
     Raises:
         ConfigError: the potential's files are missing or defective.
@@ -108,22 +113,24 @@ def label_structures(
                 missing.setdefault(key, index)
         if not missing:
             return LabellingRun([known.get(key) for key in keys], 0)
-        session = _Session(journal, deque(Request(key, structures[i], phases[i]) for key, i in missing.items()))
+        waiting = deque(Request(key, structures[i], phases[i]) for key, i in missing.items())
+        session = _Session(journal, waiting, policy or FailurePolicySettings())
         n_known = len(set(keys)) - len(missing)
-        executor = build_executor(execution, oracle.build)
+        workers = executor or build_executor(execution, oracle.build)
         try:
             with GracefulStop() as signals:
                 while session.has_work and not session.aborted_because and signals.received is None:
                     if is_time_up is not None and is_time_up():
                         break
-                    session.submit(executor, execution.deadline_s)
-                    if session.collect(executor) and on_progress is not None:
+                    session.submit(workers, execution.deadline_s)
+                    if session.collect(workers) and on_progress is not None:
                         on_progress(n_known + session.n_ended, session.n_failed)
                 if not session.has_work and not session.aborted_because:
                     session.write_crashes()
                 stopped_by = signals.received
         finally:
-            executor.close()
+            if executor is None:
+                workers.close()
         found = {**known, **session.unwritten}
         return LabellingRun([found.get(key) for key in keys], session.n_ended, stopped_by, session.aborted_because)
 
@@ -136,12 +143,12 @@ class _Session:
         aborted_because: why it must not go on; empty while it may.
     """
 
-    def __init__(self, journal: LabelJournal, waiting: deque[Request]) -> None:
+    def __init__(self, journal: LabelJournal, waiting: deque[Request], policy: FailurePolicySettings) -> None:
         self._journal = journal
         self._waiting = waiting
         self._running: dict[str, Request] = {}
         self._n_attempts: Counter[str] = Counter()
-        self._policy = FailurePolicySettings()
+        self._policy = policy
         self._recent: deque[str | None] = deque(
             maxlen=max(self._policy.window, self._policy.max_consecutive_breakdowns)
         )

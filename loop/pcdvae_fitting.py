@@ -76,12 +76,14 @@ def fit_pcdvae(
     config: PcdvaeFitConfig,
     rows: Sequence[Atoms],
     *,
+    held_out: Sequence[Atoms] = (),
     checkpoint_path: Path | None = None,
     report: Report | None = None,
 ) -> PcdvaeFit:
     """Train the generator of ``config``.
 
     Args:
+        held_out: to judge by; a share of the compositions in ``rows`` where there are none.
         checkpoint_path: where a long training keeps its state, to go on from after a kill.
         report: called with (epoch, losses); ``False`` ends the training with what is best so far.
 
@@ -89,8 +91,13 @@ def fit_pcdvae(
         StructureError: rows that cannot be learnt from.
         SurrogateError: a training that diverges for good, or a checkpoint of other inputs.
     """
-    data = labelled_crystals(rows, config.data)
-    training, held_out = data.split(config.data.validation_fraction, derive_seed(config.seed, 0, "split"))
+    data = labelled_crystals([*rows, *held_out], config.data)
+    if held_out:
+        pairs = list(zip(data.crystals, data.rows, strict=True))
+        training = tuple(c for c, row in pairs if row < len(rows))
+        judges = tuple(c for c, row in pairs if row >= len(rows))
+    else:
+        training, judges = data.split(config.data.validation_fraction, derive_seed(config.seed, 0, "split"))
     model = Pcdvae(
         config.pcdvae,
         data.elements,
@@ -101,13 +108,13 @@ def fit_pcdvae(
     result = train(
         model,
         training,
-        held_out,
+        judges,
         config.training,
         seed=derive_seed(config.seed, 0, "pcdvae"),
         checkpoint_path=checkpoint_path,
         report=report,
     )
-    parts = {"training": training, "held out": held_out}
+    parts = {"training": training, "held out": judges}
     errors = {name: head_errors(model, part) for name, part in parts.items() if part}
     return PcdvaeFit(FittedPcdvae.of(model.eval(), config.data.property, training), result, errors, data)
 

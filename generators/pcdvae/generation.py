@@ -14,26 +14,31 @@ from ...structures.settings import Settings
 from .fitted import FittedPcdvae, LatentSource
 from .optimization import LatentOptimizationSettings, optimize_latents
 from .sampler_settings import PredictorCorrectorSettings, SamplerSettings
-from .sampling import Draft, drafts, sample
+from .sampling import Draft, Progress, drafts, sample
 
 Note = Callable[[str, int, int], None]
 """Progress: what is done, how much of it, and of how much."""
 
 
-class GenerationSettings(Settings):
-    """How structures are generated."""
+class DrawingSettings(Settings):
+    """How structures are drawn from latent vectors."""
 
     sampler: SamplerSettings = PredictorCorrectorSettings()
-    """How structures are drawn from latent vectors."""
-    latents: LatentSource = "encodings"
-    """Where latent vectors come from that belong to no given structure: `encodings`, those of the training structures
-    with their noise, or `normal`, the standard normal distribution, as published."""
+    """How the noise is undone."""
     start: Literal["sites", "anywhere"] = "sites"
     """Where atoms start from: `sites`, those of a training structure with as many atoms in the phase that is predicted,
     displaced by `start_sigma_ang`; or `anywhere` in the cell, as published, from where the decoder has to find the
     lattice, which takes a well-trained one. Where no training structure fits, they start anywhere."""
     start_sigma_ang: float = Field(default=0.3, gt=0.0)
     """How far from these sites atoms start, Å; the largest noise that is undone."""
+
+
+class GenerationSettings(DrawingSettings):
+    """How structures are generated."""
+
+    latents: LatentSource = "encodings"
+    """Where latent vectors come from that belong to no given structure: `encodings`, those of the training structures
+    with their noise, or `normal`, the standard normal distribution, as published."""
     optimization: LatentOptimizationSettings = LatentOptimizationSettings()
     """How latent vectors are optimized where that is asked for."""
     seed: int = Field(default=0, ge=0)
@@ -72,15 +77,37 @@ def generated(
         total = settings.optimization.decode_at[-1]
         progress = _noting(note, "optimizing", total)
         by_step = dict(optimize_latents(fitted, latents, settings.optimization, seed=settings.seed, progress=progress))
-    wanted = [draft for found in by_step.values() for draft in drafts(fitted.model, found)]
+    steps = [step for step in by_step for _ in latents]
+    progress = _noting(note, "drawing", len(steps))
+    structures = drawn(fitted, np.concatenate(list(by_step.values())), settings, seed=settings.seed, progress=progress)
+    for k, (atoms, step) in enumerate(zip(structures, steps, strict=True)):
+        atoms.info |= {"start": k % len(latents), "latent_step": step}
+    return structures
+
+
+def drawn(
+    fitted: FittedPcdvae,
+    latents: np.ndarray,
+    settings: DrawingSettings,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> list[Atoms]:
+    """Draw a structure for each latent vector.
+
+    Args:
+        latents: ``[n, n_latent]``.
+        progress: called with the number of structures that are done.
+
+    Returns:
+        Structures whose ``info`` says the ``phase`` and ``expected_<property>``.
+    """
+    wanted = drafts(fitted.model, latents)
     if settings.start == "sites":
         wanted = [_on_sites(fitted, draft, settings.start_sigma_ang) for draft in wanted]
-    progress = _noting(note, "drawing", len(wanted))
-    structures = sample(fitted.model, wanted, settings.sampler, seed=settings.seed, progress=progress)
-    steps = [step for step in by_step for _ in latents]
-    for k, (atoms, draft, step) in enumerate(zip(structures, wanted, steps, strict=True)):
-        atoms.info |= {"start": k % len(latents), "latent_step": step}
-        if fitted.property is not None:
+    structures = sample(fitted.model, wanted, settings.sampler, seed=seed, progress=progress)
+    if fitted.property is not None:
+        for atoms, draft in zip(structures, wanted, strict=True):
             atoms.info[f"expected_{fitted.property}"] = draft.value
     return structures
 

@@ -46,6 +46,7 @@ class LabelledCrystals:
         groups: name of each one's composition.
         elements: chemical symbols that the crystals' types index.
         phases: names that their phases index.
+        rows: number of each one's row, from 0.
         unusable: number of each row that cannot be used, from 0, and why.
         n_unlabelled: rows without the property.
     """
@@ -54,6 +55,7 @@ class LabelledCrystals:
     groups: tuple[str, ...]
     elements: tuple[str, ...]
     phases: tuple[str, ...]
+    rows: tuple[int, ...]
     unusable: Mapping[int, str]
     n_unlabelled: int
 
@@ -119,7 +121,8 @@ def labelled_crystals(rows: Sequence[Atoms], settings: CrystalDataSettings) -> L
         )
     crystals = tuple(crystal.of_phase(phases.index(phase)) for _, crystal, phase in found)
     groups = tuple(str(rows[i].symbols.formula.format("hill")) for i, _, _ in found)
-    return LabelledCrystals(crystals, groups, elements, phases, unusable, len(rows) - len(known))
+    used = tuple(i for i, _, _ in found)
+    return LabelledCrystals(crystals, groups, elements, phases, used, unusable, len(rows) - len(known))
 
 
 def _value(atoms: Atoms, name: str) -> bool:

@@ -10,8 +10,8 @@ from ase import Atoms
 from ...generators.base import Failure
 from ...oracles.base import Label
 from ..campaign import EXIT_FAILURES
-from ..labelling import label_structures
-from .endings import Ending, LearningError
+from ..labelling import LabellingRun, label_structures
+from .endings import Ending, LearningError, Limits
 from .files import JOURNAL_NAME
 from .site import Workplace
 
@@ -41,12 +41,22 @@ def label_all(site: Workplace[Any, Any], index: int, structures: Sequence[Atoms]
             on_progress=on_labels,
             is_time_up=site.limits.is_time_up,
         )
+    return all_results(run, site.limits)
+
+
+def all_results(run: LabellingRun, limits: Limits) -> list[Label | Failure]:
+    """What a labelling gave, if it was brought to its end; what it gave until then is in its journal.
+
+    Raises:
+        Ending: a signal, the time is spent, or the oracle only fails.
+        LearningError: labels are missing for no known reason.
+    """
     if run.interrupted_by is not None:
         raise Ending("interrupted", f"by {run.interrupted_by.name}", 128 + run.interrupted_by)
     if run.aborted_because:
         raise Ending("failures", run.aborted_because, EXIT_FAILURES)
     ended = [result for result in run.results if result is not None]
-    if len(ended) < len(structures):  # the others are in the journal, and not made twice
-        site.limits.check()
-        raise LearningError(f"round {index}: {len(structures) - len(ended)} labels were not made, for no known reason")
+    if len(ended) < len(run.results):
+        limits.check()
+        raise LearningError(f"{len(run.results) - len(ended)} labels were not made, for no known reason")
     return ended

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -102,7 +102,42 @@ def learn_in(
         RunDirectoryError: the folder holds something else, a learning of another configuration, or cannot be written.
         ExecutorError: no worker can be started, or there is no such cluster.
     """
-    _check_folder(config, run_dir)
+    with occupied(run_dir, config, workers, runner, job_deadline_s) as (crew, signals):
+        session = begin(crew, signals)
+        # only now that all files are read: a folder keeps the configuration that it was begun with
+        put(run_dir / CONFIG_NAME, config.model_dump_json(indent=2).encode())
+        failures: Sequence[str] = ()
+        try:
+            end = session.run()
+            if end.exit_code == 0:
+                failures = session.finish()
+        except Ending as early:  # a signal, while it finished
+            end = early
+        return LearningEnd(end.reason, end.message, session.records, end.exit_code, failures)
+
+
+@contextmanager
+def occupied(
+    run_dir: Path,
+    config: LearningSettings,
+    workers: WorkerSettings,
+    runner: WorkerFactory,
+    job_deadline_s: float,
+    *,
+    called: str = "learning",
+    may_change: str = "budget, stopping and execution",
+) -> Iterator[tuple[Crew, GracefulStop]]:
+    """Inside, a run directory is this process's, signals are remembered, sums are done by one thread.
+
+    Args:
+        called: what the folder holds, for messages.
+        may_change: keys of the configuration that do not decide the results, for messages.
+
+    Raises:
+        RunDirectoryError: the folder holds something else, the same of another configuration, or cannot be written.
+        ExecutorError: there is no such cluster.
+    """
+    _check_folder(config, run_dir, called, may_change)
     lock = RunLock(run_dir)
     try:
         with (
@@ -111,17 +146,7 @@ def learn_in(
             connection(workers),
             closing(Crew(workers, runner, job_deadline_s)) as crew,
         ):
-            session = begin(crew, signals)
-            # only now that all files are read: a folder keeps the configuration that it was begun with
-            put(run_dir / CONFIG_NAME, config.model_dump_json(indent=2).encode())
-            failures: Sequence[str] = ()
-            try:
-                end = session.run()
-                if end.exit_code == 0:
-                    failures = session.finish()
-            except Ending as early:  # a signal, while it finished
-                end = early
-            return LearningEnd(end.reason, end.message, session.records, end.exit_code, failures)
+            yield crew, signals
     finally:
         lock.release()
 
@@ -156,8 +181,8 @@ def do_rounds(
         return end
 
 
-def _check_folder(config: LearningSettings, run_dir: Path) -> None:
-    """Make the folder, or check that it holds this learning."""
+def _check_folder(config: LearningSettings, run_dir: Path, called: str, may_change: str) -> None:
+    """Make the folder, or check that it holds this learning, or whatever it is called."""
     path = run_dir / CONFIG_NAME
     if path.is_file():
         kind = type(config)
@@ -166,15 +191,15 @@ def _check_folder(config: LearningSettings, run_dir: Path) -> None:
             known = kind.model_validate_json(path.read_bytes())
         except ValueError as error:
             raise RunDirectoryError(
-                f"{path} is damaged, of another version, or of a learning of another kind: {error}"
+                f"{path} is damaged, of another version, or not of a {called} of this kind: {error}"
             ) from error
         if known.results_hash() != config.results_hash():
             raise RunDirectoryError(
-                f"{run_dir} holds a learning of another configuration; only budget, stopping and execution may change. "
+                f"{run_dir} holds a {called} of another configuration; only {may_change} may change. "
                 "Choose another --run-dir"
             )
     elif run_dir.exists() and not all(is_of_a_start(path) for path in run_dir.iterdir()):
-        raise RunDirectoryError(f"{run_dir} is not empty and holds no learning; choose another --run-dir")
+        raise RunDirectoryError(f"{run_dir} is not empty and holds no {called}; choose another --run-dir")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
