@@ -1,4 +1,4 @@
-"""What generators share that learn from the campaign's evaluations: when to fit, on what, where, and a memo of the fits.
+"""What generators share that learn from the campaign's evaluations: when to fit, on what, and where.
 
 A fit is a function of its settings and of the first so many labelled evaluations, so a generator that fits holds
 nothing itself: after a kill the same fit is made again. Fitting for every proposal would cost more than the proposals;
@@ -35,19 +35,28 @@ _remembered: list[tuple[Hashable, tuple[Evaluation, ...], object]] = []
 def training_labels(index: HistoryIndex, n_initial: int, growth: float) -> list[Known]:
     """The labelled evaluations to learn from, oldest first: ``n_initial`` of them, or that times a power of ``growth``;
     empty as long as there are fewer."""
-    stages = training_stages(index, n_initial, growth)
-    return stages[-1] if stages else []
+    labelled = _labelled(index)
+    sizes = _sizes(len(labelled), n_initial, growth)
+    return labelled[: sizes[-1]] if sizes else []
 
 
 def training_stages(index: HistoryIndex, n_initial: int, growth: float) -> list[list[Known]]:
-    """The same with all that came before: ``n_initial`` labelled evaluations, then more and more."""
-    labelled = [known for known in index.by_id.values() if known.score is not None]
-    stages = []
+    """The same with all that it was before, ever more labels."""
+    labelled = _labelled(index)
+    return [labelled[:size] for size in _sizes(len(labelled), n_initial, growth)]
+
+
+def _labelled(index: HistoryIndex) -> list[Known]:
+    return [known for known in index.by_id.values() if known.score is not None]
+
+
+def _sizes(n_labels: int, n_initial: int, growth: float) -> list[int]:
+    sizes: dict[int, None] = {}  # a small growth may leave the number as it is
     size = float(n_initial)
-    while int(size) <= len(labelled):
-        stages.append(labelled[: int(size)])
+    while int(size) <= n_labels:
+        sizes[int(size)] = None
         size *= growth
-    return stages
+    return list(sizes)
 
 
 def remembered_fit(key: Hashable, labelled: Sequence[Known], fit: Callable[[], _Fit]) -> _Fit:
@@ -156,4 +165,4 @@ def _trained_here(trainings: Sequence[PlannedTraining]) -> SurrogateState:
         assert state is not None  # it was not asked to end
         return state
 
-    return remembered_fit((last.key, last.n_labels), last.labelled, train)
+    return remembered_fit(last.key, last.labelled, train)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -20,18 +21,17 @@ from ...structures.composition import nearest_counts
 from ...structures.settings import Settings
 from ...structures.space import DesignSpace
 from ..base import Candidate, History, Lineage
-from ..learned import remembered_fit, training_labels
+from ..learned import PlannedTraining, current_model, training_stages
 from ..random_orderings import RandomOrderingsSettings
 from ..relatives import Relatives
 from ..seen import HistoryIndex, Known, known_keys, make_candidate, read_history, structure_key
 from .crystals import Crystal, crystal_from
 from .fitted import FittedPcdvae
-from .model import Pcdvae
 from .optimization import LatentOptimizationSettings, optimize_latents
 from .sampler_settings import PredictorCorrectorSettings
 from .sampling import Draft, drafts, sample
 from .settings import PcdvaeSettings
-from .training import train
+from .training_job import PcdvaeTraining
 from .training_settings import PcdvaeTrainingSettings
 
 _MOVES = ("optimized", "sampled", "interpolated")
@@ -94,54 +94,42 @@ class PcdvaeGenerator:
         """See :class:`~alloysmith.generators.base.Generator`."""
         rng = np.random.default_rng(seed)
         index = read_history(history, self.space)
-        labelled = training_labels(index, self.settings.n_initial, self.settings.growth)
-        fitted = self._fit(labelled, history) if labelled else None
-        n_random = n if fitted is None else int(rng.binomial(n, self.settings.random_share))
+        model = current_model(self.name, self.trainings(history), history)
+        n_random = n if model is None else int(rng.binomial(n, self.settings.random_share))
         proposed: list[Candidate] = []
-        if fitted is not None and n > n_random:
+        if model is not None and n > n_random:
+            fitted = FittedPcdvae.from_state(model.state)
             wishes = self._wishes(fitted, index, history, n - n_random, rng)
-            proposed = self._realized(fitted, wishes, index, history, seed)
+            proposed = self._realized(fitted, wishes, index, history, model.n_labels, seed)
         pending = (*history.pending, *proposed)
         beside = History(history.objective, history.evaluations, pending, history.surrogate)
         random = RandomOrderingsSettings().build(self.name, self.space)
         return [*proposed, *random.propose(n - len(proposed), beside, seed=seed)]
 
-    def _fit(self, labelled: Sequence[Known], history: History) -> FittedPcdvae | None:
-        """The model of some labels; it starts from the one of fewer labels. ``None`` if too few can be learnt from."""
+    def trainings(self, history: History) -> Sequence[PlannedTraining]:
+        """See :class:`~alloysmith.generators.learned.Learner`; each training goes on from the one of fewer labels."""
         s = self.settings
+        stages = training_stages(read_history(history, self.space), s.n_initial, s.growth)
+        key = (s.model_dump_json(), self.space, history.objective)
         name = history.objective.property
-        sizes = [s.n_initial]
-        size = float(s.n_initial)
-        while int(size * s.growth) <= len(labelled):
-            size *= s.growth
-            sizes.append(int(size))
+        return [
+            PlannedTraining(self.name, labelled, key, True, partial(self._job, labelled, name, k))
+            for k, labelled in enumerate(stages)
+        ]
 
-        def fit(k: int) -> FittedPcdvae | None:
-            """The model of ``sizes[k]`` labels; those before it are asked for only when it has to be trained."""
-            part = labelled[: sizes[k]]
-            key = (s.model_dump_json(), self.space, history.objective, k)
-            return remembered_fit(key, part, lambda: self._trained(part, name, fit(k - 1) if k > 0 else None, seed=k))
-
-        return fit(len(sizes) - 1)
-
-    def _trained(
-        self, labelled: Sequence[Known], name: str, before: FittedPcdvae | None, *, seed: int
-    ) -> FittedPcdvae | None:
-        crystals = [c for c in (self._crystal(known, name) for known in labelled) if c is not None]
-        if len(crystals) < 2:
-            return None
-        training = self.settings.training
-        model = Pcdvae(
+    def _job(self, labelled: Sequence[Known], name: str, seed: int) -> PcdvaeTraining:
+        crystals = [crystal for known in labelled if (crystal := self._crystal(known, name)) is not None]
+        return PcdvaeTraining(
             self.settings.model,
+            self.settings.training,
+            self.settings.n_epochs_again,
             self.space.elements,
             self.space.phases,
-            max_atoms=max(lattice.n_sites for lattice in self.space.lattices),
+            max(lattice.n_sites for lattice in self.space.lattices),
+            name,
+            tuple(crystals),
+            seed,
         )
-        if before is not None:
-            model.load_state_dict(before.model.state_dict())
-            training = training.model_copy(update={"max_epochs": self.settings.n_epochs_again})
-        train(model, crystals, (), training, seed=seed, is_warm=before is not None)
-        return FittedPcdvae.of(model.eval(), name, crystals)
 
     def _crystal(self, known: Known, name: str) -> Crystal | None:
         """The relaxed structure of an evaluation; ``None`` if it is none that a model can learn from."""
@@ -179,7 +167,13 @@ class PcdvaeGenerator:
         return FittedPcdvae.of(fitted.model, fitted.property, best).latents
 
     def _realized(
-        self, fitted: FittedPcdvae, wishes: Sequence[_Wish], index: HistoryIndex, history: History, seed: int
+        self,
+        fitted: FittedPcdvae,
+        wishes: Sequence[_Wish],
+        index: HistoryIndex,
+        history: History,
+        n_learnt: int,
+        seed: int,
     ) -> list[Candidate]:
         """New structures on ideal sites, in the order of the wishes."""
         found = drafts(fitted.model, np.stack([wish.latent for wish in wishes]))
@@ -197,7 +191,7 @@ class PcdvaeGenerator:
                 continue
             seen.add(key)
             parents = relatives[lattice.phase].nearest(occupation)
-            lineage = Lineage(self.name, wish.move, parents, {"forecast": draft.value})
+            lineage = Lineage(self.name, wish.move, parents, {"forecast": draft.value, "n_learnt": n_learnt})
             proposed.append(make_candidate(self.space, lattice, occupation, lineage, key))
         return proposed
 

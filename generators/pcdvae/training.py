@@ -113,7 +113,7 @@ def train(
             metrics = training.epoch()
             state.cpu_s = time.process_time() - clock
             training.decide_to_stop()
-            if report is not None and not report(state.epoch, metrics):
+            if report is not None and not report(state.epoch, metrics) and not state.stop_reason:
                 state.stop_reason = "asked"
             is_due = bool(state.stop_reason) or time.monotonic() - written >= settings.checkpoint_every_s
             if checkpoint_path is not None and is_due:

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from alloysmith.generators.base import History, Objective
-from alloysmith.generators.pcdvae import generator
+from alloysmith.generators.pcdvae import training_job
 from alloysmith.generators.pcdvae.generator import PcdvaeGeneratorSettings
 from alloysmith.generators.pcdvae.optimization import LatentOptimizationSettings
 from alloysmith.generators.pcdvae.training_settings import PcdvaeTrainingSettings
@@ -32,13 +32,13 @@ QUICK = PcdvaeGeneratorSettings(
 
 def test_it_trains_when_labels_have_grown_and_goes_on_from_earlier_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[tuple[int, bool, int]] = []
-    train = generator.train
+    train = training_job.train
 
     def spy(model, crystals, held_out, settings, **options):
         trained.append((len(crystals), options["is_warm"], settings.max_epochs))
         return train(model, crystals, held_out, settings, **options)
 
-    monkeypatch.setattr(generator, "train", spy)
+    monkeypatch.setattr(training_job, "train", spy)
     campaign = ToyCampaign()
     campaign.run(QUICK.build("vae", SPACE), 16, batch=4)
     assert trained == [(n, n > 4, 2 if n == 4 else 1) for n in (4, 5, 6, 8, 11)]
