@@ -37,6 +37,24 @@ def put_failure(atoms: Atoms, failure: Failure) -> None:
     atoms.info["failure_message"] = " ".join(failure.message.split())
 
 
+def labelled_row(given: Atoms, result: Label | Failure, *, is_final: bool = True) -> Atoms:
+    """A copy of a row with what was found.
+
+    Args:
+        is_final: whether it gets the positions and the cell that the values belong to.
+    """
+    row = given.copy()
+    if isinstance(result, Failure):
+        put_failure(row, result)
+        return row
+    if is_final:
+        row.set_cell(result.atoms.cell, scale_atoms=False)
+        row.positions = result.atoms.positions
+        row.pbc = result.atoms.pbc
+    put_label(row, result)
+    return row
+
+
 def evaluation_row(evaluation: Evaluation) -> Atoms:
     """The relaxed structure of an evaluation, the requested one of a failed one, with all that is known of it."""
     result = evaluation.result

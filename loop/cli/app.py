@@ -51,6 +51,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "run": CommandEntry("run", "run", "Run", "Run a campaign in a new run directory."),
     "resume": CommandEntry("run", "resume", "Run", "Go on with a campaign that was stopped, killed or cut off."),
     "learn": CommandEntry("learn", "learn", "Run", "Learn a potential, or barriers, from an oracle in rounds."),
+    "pipeline": CommandEntry(
+        "pipeline", "pipeline", "Run", "Make data, train crystal generators on it, optimize with them."
+    ),
     "study": CommandEntry("study", "study", "Run", "Search the settings of a fit with Optuna.", is_group=True),
     "status": CommandEntry("status", "status", "Look", "Print where a campaign stands."),
     "watch": CommandEntry("status", "watch", "Look", "Follow a running campaign from any terminal."),

@@ -11,14 +11,13 @@ from ase import Atoms
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...generators.base import Failure
-from ...oracles.base import Label
 from ...oracles.settings import OracleSettings
 from ...structures.base import Phase
 from ...structures.files import read_structures, write_structures
 from ..campaign import EXIT_FAILURES
 from ..config import ExecutionSettings, load_settings
 from ..labelling import check_oracle, count_requests, label_structures, stated_phase
-from ..rows import put_failure, put_label
+from ..rows import labelled_row
 from .arguments import DeadlineOption, ExecutorOption, RetryFailedOption, SetOption, WorkersOption, find_config
 from .console import ProgressBar, notes, output
 from .writing import check_target
@@ -90,7 +89,10 @@ def label(
             markup=False,
         )
         raise typer.Exit(EXIT_FAILURES)
-    write_structures(target, [_row(row, result, geometry) for row, result in zip(rows, results, strict=True)])
+    is_final = geometry == "final"
+    write_structures(
+        target, [labelled_row(row, result, is_final=is_final) for row, result in zip(rows, results, strict=True)]
+    )
     kinds = Counter(str(result.kind) for result in results if isinstance(result, Failure))
     failed = (
         f", {kinds.total()} failed ({', '.join(f'{n} {kind}' for kind, n in kinds.most_common())})" if kinds else ""
@@ -104,17 +106,3 @@ def _wanted_phase(atoms: Atoms, choice: str) -> Phase | None:
     if choice == "stated":
         return stated_phase(atoms)
     return "fcc" if choice == "fcc" else "bcc" if choice == "bcc" else None
-
-
-def _row(given: Atoms, result: Label | Failure, geometry: str) -> Atoms:
-    """The input row with what was found."""
-    row = given.copy()
-    if isinstance(result, Failure):
-        put_failure(row, result)
-        return row
-    if geometry == "final":
-        row.set_cell(result.atoms.cell, scale_atoms=False)
-        row.positions = result.atoms.positions
-        row.pbc = result.atoms.pbc
-    put_label(row, result)
-    return row

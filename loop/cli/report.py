@@ -12,6 +12,7 @@ from ..barrier_learning.pool import POOL_NAME
 from ..report.barrier_learning import barrier_learning_report
 from ..report.build import write_page, write_report
 from ..report.learning import is_learning, learning_report
+from ..report.pipeline import is_pipeline, pipeline_report, read_pipeline
 from .arguments import RunDirArgument
 from .console import output
 
@@ -29,7 +30,7 @@ def report(
     """Write a campaign's report, one HTML file that works offline.
 
     Also that of a learning (`alloysmith learn`): errors, and of potentials exploration and the committee's calibration,
-    of barriers spectra and parity.
+    of barriers spectra and parity. And that of a pipeline (`alloysmith pipeline`).
 
     Runs whose configurations have the same name are drawn together, as median and range.
 
@@ -41,6 +42,10 @@ def report(
             raise ConfigError(f"{run_dir} is a learning, which has no baselines; leave --baseline out")
         is_of_barriers = (run_dir / POOL_NAME).is_file()
         write_page(barrier_learning_report(run_dir) if is_of_barriers else learning_report(run_dir), target)
+    elif is_pipeline(run_dir):
+        if baselines:
+            raise ConfigError(f"{run_dir} is a pipeline, which has no baselines; leave --baseline out")
+        write_page(pipeline_report(read_pipeline(run_dir), run_dir), target)
     else:
         write_report(run_dir, target, baselines or ())
     output().print(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)", markup=False)

@@ -1,0 +1,116 @@
+"""What all stages of a pipeline work with: files that are each whole or absent, workers, labels, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ase import Atoms
+
+from ...generators.base import Failure
+from ...oracles.base import Label
+from ...oracles.settings import OracleSettings
+from ...structures.base import Phase
+from ...structures.files import read_structures
+from ..config import FailurePolicySettings
+from ..execution.base import Executor
+from ..labelling import label_structures
+from ..rounds.crew import Crew
+from ..rounds.endings import Limits
+from ..rounds.labels import all_results
+from .config import ModelName, PipelineConfig
+
+Stage = Literal["random orderings", "local search", "training", "optimizing", "drawing", "screening", "labelling"]
+OnProgress = Callable[[Stage, str], None]
+"""Called with the stage, and how far it is."""
+
+SPLIT = "split"
+"""In the info of data: ``train``, ``validation`` or ``test``; structures that could not be labelled have none."""
+
+_POLICY = FailurePolicySettings(max_failed_fraction=1.0)
+"""Structures that cannot be labelled are part of the result, however many; a broken oracle still ends it."""
+
+
+class PipelineFiles:
+    """The files of a run directory."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.random = run_dir / "random.extxyz"
+        self.local_search = run_dir / "local_search.extxyz"
+        self.searching = run_dir / "local_search.partial.extxyz"
+        self.models = run_dir / "models"
+        self.drafts = run_dir / "drafts.extxyz"
+        self.draft_parts = run_dir / "drafts"
+        self.labelled_drafts = run_dir / "labelled_drafts.extxyz"
+        self.table_3 = run_dir / "table3"
+        self.table_a1 = run_dir / "table_a1"
+        self.report = run_dir / "report.html"
+
+    def journal(self, name: str) -> Path:
+        """Labels of a stage that is under way."""
+        return self.run_dir / f"{name}.journal"
+
+    def model(self, name: ModelName) -> Path:
+        """A trained model."""
+        return self.models / f"{name}.safetensors"
+
+    def model_facts(self, name: ModelName) -> Path:
+        """How it was trained."""
+        return self.models / f"{name}.json"
+
+    def checkpoint(self, name: ModelName) -> Path:
+        """A training that is under way."""
+        return self.models / f"{name}.training"
+
+    def data(self, name: ModelName, split: str) -> list[Atoms]:
+        """The labelled structures that a model learns from, or another part of its data."""
+        paths = [self.random] if name == "random" else [self.random, self.local_search]
+        return [atoms for path in paths for atoms in read_structures(path) if atoms.info.get(SPLIT) == split]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A pipeline's place of work."""
+
+    config: PipelineConfig
+    files: PipelineFiles
+    crew: Crew
+    limits: Limits
+    on_progress: OnProgress
+
+    def label(
+        self,
+        stage: Stage,
+        oracle: OracleSettings,
+        structures: Sequence[Atoms],
+        phases: Sequence[Phase | None],
+        journal: Path,
+        *,
+        prefix: str = "",
+        executor: Executor | None = None,
+    ) -> list[Label | Failure]:
+        """Label structures, on workers that take the place of those of jobs; none that the journal knows.
+
+        Args:
+            prefix: of what is told.
+            executor: workers that hold the oracle already, and are kept.
+
+        Raises:
+            Ending: a signal, or the oracle is broken.
+        """
+        self.limits.check()
+
+        def on_labels(n_ended: int, n_failed: int) -> None:
+            failed = f", {n_failed} failed" if n_failed else ""
+            self.on_progress(stage, f"{prefix}{n_ended:,} of {len(structures):,}{failed}")
+
+        on_labels(0, 0)
+        self.crew.close()
+        execution = self.config.execution
+        run = label_structures(
+            oracle, structures, phases, journal, execution, on_progress=on_labels, policy=_POLICY, executor=executor
+        )
+        return all_results(run, self.limits)
