@@ -36,6 +36,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from ..structures.settings import Settings
 from ..structures.space import DesignSpace
 from .base import Candidate, Generator, History
+from .learned import Learner, PlannedTraining
 from .member_settings import MemberSettings
 from .seen import candidate_key, pending_keys, read_history
 
@@ -141,6 +142,11 @@ class Portfolio:
             turn += 1
         # Of a round, what ends first is measured against a poorer best: nobody's candidates may always come first.
         return [proposed[k] for k in rng.permutation(len(proposed)).tolist()]
+
+    def trainings(self, history: History) -> list[PlannedTraining]:
+        """See :class:`~alloysmith.generators.learned.Learner`: those of its members."""
+        learners = [member for member in self.members.values() if isinstance(member, Learner)]
+        return [training for learner in learners for training in learner.trainings(history)]
 
     def yields(self, history: History) -> dict[str, Yield]:
         """What each member did in the latest evaluations of all of them together; costs the same for any history."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from .texts import composition_text
 
 SCHEMA_VERSION = 1
 """Of :meth:`CampaignSummary.as_json`; raised when a key changes its meaning or goes away."""
+
+N_RECENT = 100
+"""Latest evaluations that the shares of generators are counted in."""
 
 Condition = Literal["running", "finished", "interrupted", "aborted", "failed", "killed"]
 """``running``: a driver is at work; ``finished``: agent or budget ended it; ``interrupted``: a signal did; ``aborted``:
@@ -61,6 +65,7 @@ class CampaignSummary:
         n_retried: kind -> attempts that failed so and were tried again.
         n_in_session, session_elapsed_s: of the present session, for rates; no seconds when none runs.
         surrogate: labels and figures of the latest fit; empty without one.
+        recent_generators: generator -> how many of the latest :data:`N_RECENT` evaluations it proposed.
     """
 
     name: str
@@ -88,6 +93,7 @@ class CampaignSummary:
     best: BestSummary | None
     workers: Mapping[str, WorkerSummary]
     surrogate: Mapping[str, float]
+    recent_generators: Mapping[str, int]
 
     @property
     def rate_per_hour(self) -> float | None:
@@ -165,6 +171,7 @@ def summarize(state: CampaignState, condition: Condition = "running", driver: st
         ),
         workers={w: WorkerSummary(state.n_ended_by_worker[w], float(state.busy_s[w])) for w in sorted(state.busy_s)},
         surrogate={} if retrain is None else {"n_train": float(retrain.n_train), **retrain.metrics},
+        recent_generators=dict(Counter(e.candidate.lineage.generator for e in state.evaluations[-N_RECENT:])),
     )
 
 

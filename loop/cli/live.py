@@ -24,6 +24,7 @@ _N_EVENTS = 8
 _PLAIN_INTERVAL_S = 10.0
 _REFRESH_PER_S = 4
 _MAX_WORKER_ROWS = 16
+_MAX_GENERATOR_ROWS = 8
 
 
 class View(Protocol):
@@ -248,6 +249,11 @@ def _facts(summary: CampaignSummary) -> Table:
         rmse = summary.surrogate.get("rmse")
         note = f", rmse {rmse:.3g}" if rmse is not None else ""
         facts.add_row("surrogate", f"{summary.surrogate['n_train']:.0f} labels{note}")
+    if len(summary.recent_generators) > 1:
+        n_recent = sum(summary.recent_generators.values())
+        ranked = sorted(summary.recent_generators.items(), key=lambda item: (-item[1], item[0]))
+        for number, (generator, n) in enumerate(ranked[:_MAX_GENERATOR_ROWS]):
+            facts.add_row("" if number else "proposals", Text(f"{generator} {n / n_recent:.0%} of the last {n_recent}"))
     facts.add_row("pending", f"{summary.n_pending}, round {summary.n_rounds}, {summary.mode}")
     return facts
 

@@ -12,6 +12,7 @@ from ... import __version__
 from ...structures.whole_file import write_whole
 from .composition import composition
 from .forecasts import forecasts_of
+from .generators import generators
 from .operation import failures, utilization
 from .order import short_range_order
 from .overview import lead, overview
@@ -54,6 +55,7 @@ def build_report(
     drafts = [
         overview(record),
         progress(record, baselines),
+        generators(record),
         composition(record),
         surrogate(record, forecasts),
         best_structures(record),

@@ -30,6 +30,14 @@ from ase.build import bulk
 MakeConfig = Callable[..., CampaignConfig]
 Same = Callable[[Evaluation, Evaluation], bool]
 BAYESIAN = {"kind": "bayesian", "generators": ["random"], "n_initial": 8, "batch_size": 4, "n_pool": 30}
+PORTFOLIO = {
+    "kind": "portfolio",
+    "members": {
+        "swaps": {"kind": "local_search", "n_trials": 3},
+        "chains": {"kind": "annealing"},
+        "children": {"kind": "genetic"},
+    },
+}
 
 
 def _run(config: CampaignConfig, run_dir: Path) -> Campaign:
@@ -206,8 +214,9 @@ def test_broken_promises_of_an_oracle_are_failures(oracle: BrokenOracle, kind: s
             },
             9,
         ),
+        ({"generators": {"search": PORTFOLIO}}, 3),
     ],
-    ids=["genetic", "polynomial", "gaussian_process"],
+    ids=["genetic", "polynomial", "gaussian_process", "portfolio"],
 )
 def test_interrupted_between_any_two_events_it_ends_the_same(
     make_config: MakeConfig, same_result: Same, tmp_path: Path, changes: dict[str, object], stride: int
