@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import yaml
 from .. import __version__
 from ..agents.bayesian import BayesianSettings
 from ..generators.base import Evaluation
+from ..generators.learned import Learner
 from ..oracles.base import OracleSpec
 from ..structures.space import DesignSpace
 from .config import CampaignConfig, check_config, oracle_spec, validate_settings
@@ -24,7 +26,7 @@ from .controller import Controller, OnEvent
 from .decision import Decider
 from .errors import RunDirectoryError
 from .events import Started, StopReason
-from .execution.build import build_executor
+from .execution.build import build_executor, connection
 from .signals import GracefulStop
 from .state import CampaignState, catch_up
 from .store.blobs import MODELS_FOLDER, BlobStore
@@ -44,7 +46,7 @@ A campaign of Alloysmith.
 
 events.jsonl  all that happened, one line an event; everything else follows from it. Never edit it.
 config.yaml   the configuration as it was resolved, to read; the one that counts is the first line of events.jsonl.
-models/       fitted surrogates, named by the hash of their content.
+models/       fitted surrogates, and models that generators learned; names end with the hash of their content.
 tuning/       searches of the surrogate's settings, if the configuration asks for them.
 lock          who is at work here.
 
@@ -196,22 +198,26 @@ class Campaign:
         space = config.system.space()
         objective = config.objective.build()
         hurry = threading.Event()
+        generators = {name: config.generators[name].build(name, space) for name in config.asked_generators()}
         decider = Decider(
             seed=config.seed,
             agent=config.agent.build(space, objective),
-            generators={name: settings.build(name, space) for name, settings in config.generators.items()},
+            generators=generators,
             trainer=config.surrogate.build(space) if config.surrogate is not None else None,
             properties={objective.property: spec.properties[objective.property]},
             models=BlobStore(self.run_dir / MODELS_FOLDER),
             hurry=hurry,
             tuner=_tuner(config, space, self.run_dir / TUNING_FOLDER, hurry),
+            waits_for_models=config.execution.mode == "synchronous",
         )
-        executor = build_executor(config.execution, config.oracle.build)
-        try:
-            with GracefulStop() as signals:  # after Ray has started, which takes SIGTERM for itself
-                stopped = Controller(config, self.state, log, executor, decider, signals, on_event).run()
-        finally:
-            executor.close()
+        learns = any(isinstance(generator, Learner) for generator in generators.values())
+        workers = [config.execution, *([config.execution.training_workers] if learns else [])]
+        with (
+            connection(*workers),
+            closing(build_executor(config.execution, config.oracle.build)) as executor,
+            GracefulStop() as signals,  # after Ray has started, which takes SIGTERM for itself
+        ):
+            stopped = Controller(config, self.state, log, executor, decider, signals, on_event).run()
         exit_code = {"failures": EXIT_FAILURES, "interrupted": signals.exit_code}.get(stopped.reason, 0)
         return CampaignResult(stopped.reason, stopped.message, exit_code)
 

@@ -22,7 +22,7 @@ from ..oracles.settings import OracleSettings
 from ..structures.settings import Settings, SystemSettings
 from ..surrogates.settings import SurrogateSettings
 from .config_errors import dotted, explain
-from .execution.settings import WorkerSettings
+from .execution.settings import RaySettings, WorkerSettings
 from .fit_changes import refusal
 from .fitting import FitConfig
 from .yaml_source import KeyPath, YamlSource, read_yaml
@@ -50,6 +50,15 @@ class BudgetSettings(Settings):
     """Wall time in seconds; no limit when left out."""
 
 
+class TrainingSettings(WorkerSettings):
+    """Where generators that learn are trained. Not whether on a GPU: that is a setting of the generator."""
+
+    n_workers: PositiveInt | None = 1
+    """Trainings at once; more than one is of use where several generators learn."""
+    deadline_s: PositiveFloat = 86400.0
+    """Seconds a training may take before its worker is killed; it has then failed as `timed_out`."""
+
+
 class ExecutionSettings(WorkerSettings):
     """How evaluations are run. Nothing here but `mode` changes the results of a synchronous campaign."""
 
@@ -63,6 +72,16 @@ class ExecutionSettings(WorkerSettings):
     max_queued_per_worker: PositiveInt = 16
     """In asynchronous mode, requests that may wait for each worker at most. As many wait as it takes to keep the
     workers busy while the agent thinks, so quick evaluations with slow decisions may need more."""
+    training: TrainingSettings | None = None
+    """Workers for the trainings of generators that learn, such as an actor with a GPU. When left out, one worker of the
+    same executor."""
+
+    @property
+    def training_workers(self) -> TrainingSettings:
+        """Where generators are trained."""
+        if self.training is not None:
+            return self.training
+        return TrainingSettings(executor=self.executor, ray=RaySettings(address=self.ray.address))
 
 
 _MAX_ATTEMPTS = {FailureKind.CRASHED: 2, FailureKind.CORRUPT_OUTPUT: 2, FailureKind.UNAVAILABLE: 3}
@@ -116,6 +135,10 @@ class CampaignConfig(Settings):
     def plain(self) -> dict[str, Any]:
         """The resolved configuration as JSON-able data."""
         return self.model_dump(mode="json")
+
+    def asked_generators(self) -> tuple[str, ...]:
+        """Names of the generators that the agent asks."""
+        return self.agent.generators if isinstance(self.agent, BayesianSettings) else (self.agent.generator,)
 
     def results_hash(self) -> str:
         """Hash of what decides the results: all but the name, the budget and the machine."""
@@ -294,8 +317,7 @@ def _contradictions(config: CampaignConfig) -> Iterator[tuple[KeyPath, str]]:
             hint = _did_you_mean(wanted, scalars) or f"; it gives {', '.join(scalars)}"
             yield ("objective", "property"), f"the oracle {config.oracle.kind} gives no {wanted}{hint}"
     key = "generators" if isinstance(config.agent, BayesianSettings) else "generator"
-    names = config.agent.generators if isinstance(config.agent, BayesianSettings) else (config.agent.generator,)
-    for name in names:
+    for name in config.asked_generators():
         if name not in config.generators:
             hint = _did_you_mean(name, list(config.generators)) or f"; there are {', '.join(config.generators)}"
             yield ("agent", key), f"there is no generator {name!r}{hint}"
@@ -307,8 +329,13 @@ def _contradictions(config: CampaignConfig) -> Iterator[tuple[KeyPath, str]]:
         and config.surrogate is not None
     ):
         yield from _retuning_problems(config.agent.retuning, FitConfig(surrogate=config.surrogate))
-    if config.execution.executor == "in_process" and (config.execution.n_workers or 1) > 1:
-        yield ("execution", "n_workers"), "the in_process executor has one worker; choose process_pool or ray for more"
+    workers, trainers = config.execution, config.execution.training_workers
+    for place, settings in ((("execution",), workers), (("execution", "training"), trainers)):
+        if settings.executor == "in_process" and (settings.n_workers or 1) > 1:
+            yield (*place, "n_workers"), "the in_process executor has one worker; choose process_pool or ray for more"
+    if workers.executor == trainers.executor == "ray" and workers.ray.address != trainers.ray.address:
+        message = f"a driver has one connection to Ray; evaluations are at {workers.ray.address!r}: give that here too"
+        yield ("execution", "training", "ray", "address"), message
 
 
 def _retuning_problems(retuning: RetuningSettings, fit: FitConfig) -> Iterator[tuple[KeyPath, str]]:

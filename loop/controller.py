@@ -41,6 +41,7 @@ from .events import (
 )
 from .execution.base import Executor, Outcome, Task
 from .failure_policy import decide as decide_failure
+from .generator_training import Trainings
 from .outcome_check import recordable
 from .signals import GracefulStop
 from .state import CampaignState, PendingRequest
@@ -100,6 +101,13 @@ class Controller:
         self._is_waiting = False  # the agent had nothing to say; ask again when something has ended
         self._fit: Fit | None = None
         self._tuning: Tuning | None = None
+        self._trainings = Trainings(
+            config.execution.training_workers,
+            config.failure_policy,
+            decider.models,
+            lambda kind, **fields: self._write([self._event(kind, **fields)]),
+            self._must_stop,
+        )
         self._last_word: str | None = None  # why the agent wants no more; what it asked for before is still evaluated
         self._ending: tuple[StopReason, str] | None = None
         self._elapsed_before_s = state.elapsed_s
@@ -117,6 +125,7 @@ class Controller:
         self._write([self._event(Resumed, driver=driver_name(), execution=execution, budget=budget)])
         try:
             self._load_fit()
+            self._trainings.tidy(self._state.models)
             while self._ending is None:
                 self._step()
             return self._end(*self._ending)
@@ -128,6 +137,7 @@ class Controller:
             raise
         finally:
             self._decider.hurry.set()
+            self._trainings.close()
 
     def _step(self) -> None:
         """One turn of the loop."""
@@ -135,19 +145,36 @@ class Controller:
         if self._thinking is None and self._n_wanted() > 0:
             self._n_ended_when_asked = self._state.n_ended
             self._thinking = Thinking(self._decider, self._question())
+        patience_s = _PATIENCE_S if self._thinking is None else _PATIENCE_THINKING_S
         if self._running:
-            self._collect(_PATIENCE_S if self._thinking is None else _PATIENCE_THINKING_S)
-        if self._thinking is not None and self._thinking.wait(0.0 if self._running else _PATIENCE_S):
+            self._collect(patience_s)
+        if self._trainings.is_busy:
+            self._follow_trainings(_PATIENCE_THINKING_S if self._running else patience_s)
+        is_busy = self._running or self._trainings.is_busy
+        if self._thinking is not None and self._thinking.wait(0.0 if is_busy else _PATIENCE_S):
             decision, self._thinking = self._thinking.result(), None
             self._think_s = decision.wall_s
             self._act(decision)
         if self._ending is None:
             self._look_at_limits()
 
+    def _follow_trainings(self, timeout_s: float) -> None:
+        if self._trainings.follow(timeout_s):
+            self._is_waiting = False
+        if self._trainings.trouble is not None:
+            self._ending = "failures", self._trainings.trouble
+
+    def _must_stop(self) -> bool:
+        """Whether work that can be gone on with later should end now."""
+        return self._ending is not None or self._signals.received is not None or self._is_time_up()
+
+    def _is_time_up(self) -> bool:
+        return self._config.budget.wall_s is not None and self._elapsed_s() >= self._config.budget.wall_s
+
     def _look_at_limits(self) -> None:
         if self._signals.received is not None:
             self._ending = "interrupted", f"by {self._signals.received.name}"
-        elif self._config.budget.wall_s is not None and self._elapsed_s() >= self._config.budget.wall_s:
+        elif self._is_time_up():
             self._ending = "wall_time", f"{self._config.budget.wall_s:g} s are spent"
         elif self._state.pending:
             return
@@ -167,7 +194,7 @@ class Controller:
             return 0
         n_left, n_pending = self._n_left(), len(self._state.pending)
         if self._is_synchronous:
-            return n_left if n_pending == 0 else 0
+            return n_left if n_pending == 0 and not self._trainings.is_busy else 0
         if self._is_waiting:
             return 0
         n_workers = self._executor.n_workers
@@ -191,7 +218,8 @@ class Controller:
             wall_s=None if wall_s is None else max(0.0, wall_s - self._elapsed_s()),
             n_wanted=self._n_wanted(),
         )
-        return Question(self._state.next_round, history, self._fit, budget, self._elapsed_s(), self._tuning)
+        models = {name: dict(of_name) for name, of_name in self._state.models.items()}
+        return Question(self._state.next_round, history, self._fit, budget, self._elapsed_s(), self._tuning, models)
 
     def _act(self, decision: Decision) -> None:
         """Write a decision down in one go, and let it have its consequences."""
@@ -225,13 +253,17 @@ class Controller:
             self._tuning = decision.tunings[-1]
         if decision.fits:
             self._fit = decision.fits[-1]
+        for wanted in decision.wanted:
+            self._trainings.order(wanted, self._state.models)
         if candidates:
             self._backlog.extend(request.request_id for request in requests)
+        elif decision.wanted and self._is_synchronous:
+            pass  # decided again when they have ended
         elif decision.stop is not None:
             self._last_word = decision.stop
         elif self._state.n_ended != self._n_ended_when_asked:
             pass  # it would wait for what has ended meanwhile: the answer is out of date, and the agent is asked again
-        elif self._state.pending:
+        elif self._state.pending or self._trainings.is_busy:
             self._is_waiting = True
         else:
             self._ending = "idle", "the agent had nothing to evaluate, and nothing was pending"
@@ -318,6 +350,8 @@ class Controller:
             give_up_at = time.monotonic() + self._config.execution.grace_s
             while self._running and time.monotonic() < give_up_at:
                 self._collect(min(_PATIENCE_S, max(0.0, give_up_at - time.monotonic())))
+            while self._trainings.is_busy and time.monotonic() < give_up_at:
+                self._follow_trainings(_PATIENCE_S)  # told to end, they leave their checkpoints
             if self._thinking is not None:  # nobody wants its decision, but an interpreter should not end under it
                 self._thinking.wait(max(0.0, give_up_at - time.monotonic()))
         stopped = self._event(Stopped, reason=reason, message=message)

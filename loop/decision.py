@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -20,11 +21,11 @@ from ..surrogates.base import Metrics, Surrogate, SurrogateTrainer, TrainingSet
 from ..surrogates.model_file import dump_state
 from ..surrogates.settings import load_surrogate
 from .errors import CampaignError
+from .generator_training import MODEL_SUFFIX, KnownModels, WantedTraining, survey
 from .seeding import derive_seed
 from .store.blobs import BlobStore
 from .tuning import Tuner, Tuning
 
-_MODEL_SUFFIX = ".safetensors"
 _MAX_QUESTIONS = 10_000
 
 
@@ -56,6 +57,8 @@ class Decision:
         candidates: what to evaluate; nothing means to wait.
         stop: why to end the campaign, if it is to end.
         wall_s: time it took.
+        wanted: trainings that generators want. In synchronous campaigns, where nothing is proposed without them, the
+            round is to be decided again once they have ended.
     """
 
     round: int
@@ -64,6 +67,7 @@ class Decision:
     stop: str | None = None
     wall_s: float = 0.0
     tunings: tuple[Tuning, ...] = ()
+    wanted: tuple[WantedTraining, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Question:
     budget: Budget
     elapsed_s: float
     tuning: Tuning | None = None
+    models: KnownModels = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass
@@ -87,6 +92,8 @@ class Decider:
         properties: property the surrogate learns -> unit.
         hurry: when set, fits and searches end early; their decision will be thrown away.
         tuner: searches the surrogate's settings, where the agent may ask for it.
+        waits_for_models: whether generators propose only with the models that they want, rather than with those that
+            there are.
     """
 
     seed: int
@@ -97,6 +104,7 @@ class Decider:
     models: BlobStore
     hurry: threading.Event = field(default_factory=threading.Event)
     tuner: Tuner | None = None
+    waits_for_models: bool = True
 
     def decide(self, question: Question) -> Decision:
         """Work one round out; deterministic in the question, but for its budget of time.
@@ -110,10 +118,12 @@ class Decider:
         history = question.history
         pool: list[Candidate] = []
         n_asked: Counter[str] = Counter()
+        wanted: dict[str, WantedTraining] = {}
 
         def ended(candidates: tuple[Candidate, ...] = (), stop: str | None = None) -> Decision:
             wall_s = time.monotonic() - started
-            return Decision(question.round, tuple(fits), candidates, stop, wall_s, tuple(tunings))
+            trainings = tuple(wanted.values())
+            return Decision(question.round, tuple(fits), candidates, stop, wall_s, tuple(tunings), trainings)
 
         for _ in range(_MAX_QUESTIONS):
             view = CampaignView(
@@ -131,8 +141,13 @@ class Decider:
             for action in actions:
                 match action:
                     case Generate(name, n):
+                        generator = self._generator(name)
                         seed = derive_seed(self.seed, question.round, f"generator {name}", n_asked[name])
-                        pool.extend(self._generator(name).propose(n, history, seed=seed))
+                        informed, trainings = survey(generator, history, question.models, self.models)
+                        wanted |= {training.title: training for training in trainings}
+                        if wanted and self.waits_for_models:
+                            return ended()
+                        pool.extend(generator.propose(n, informed, seed=seed))
                         n_asked[name] += 1
                     case Retrain(reason):
                         seed = derive_seed(self.seed, question.round, "surrogate", len(fits))
@@ -185,7 +200,7 @@ class Decider:
         warm_start = previous.surrogate if previous is not None and not is_new else None
         trainer = self.trainer if self.tuner is None else self.tuner.trainer(tuning)
         fitted = trainer.fit(data, seed=seed, warm_start=warm_start, report=note)
-        model = self.models.put(dump_state(fitted.state()), _MODEL_SUFFIX)
+        model = self.models.put(dump_state(fitted.state()), MODEL_SUFFIX)
         # Used as read back, so that a resumed campaign, which only has the file, goes on with the very same model.
         surrogate = load_surrogate(self.models.path(model))
         return Fit(surrogate, model, len(data.structures), latest, time.monotonic() - started, reason)

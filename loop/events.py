@@ -177,6 +177,64 @@ class Tuned(Event):
 
 
 @dataclass(frozen=True)
+class GeneratorTraining(Event):
+    """A generator's model is being trained; written when that begins and now and then until it ends.
+
+    Attributes:
+        generator: name of the generator.
+        n_train: labels it is trained on, the first so many.
+        step: of the training; 0 where it begins.
+        figures: among them ``share``, of all work that is done.
+    """
+
+    type: ClassVar[str] = "generator_training"
+    generator: str
+    n_train: int
+    step: int
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class GeneratorTrained(Event):
+    """A generator's model was trained.
+
+    Attributes:
+        model: name of the model file in ``models/``, which ends with the hash of its content.
+        labels: hash of the labels it was trained on.
+        before: name of the model file it started from, if any.
+        figures: the latest of the training.
+        wall_s: of this attempt.
+    """
+
+    type: ClassVar[str] = "generator_trained"
+    generator: str
+    n_train: int
+    model: str
+    labels: str
+    before: str | None
+    figures: Mapping[str, float]
+    worker: str
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class GeneratorTrainingFailed(Event):
+    """An attempt to train a generator's model failed.
+
+    Attributes:
+        action: try again, go on with the model before, or end the campaign.
+    """
+
+    type: ClassVar[str] = "generator_training_failed"
+    generator: str
+    n_train: int
+    attempt: int
+    worker: str
+    failure: Failure
+    action: FailureAction
+
+
+@dataclass(frozen=True)
 class Stopped(Event):
     """A session ended in good order."""
 
@@ -236,12 +294,19 @@ def _write_ended(event: Evaluated | Failed) -> dict[str, Any]:
     if isinstance(event, Evaluated):
         record["label"] = encode_label(event.label)
         return record
-    record["kind"] = str(event.failure.kind)
-    record["message"] = event.failure.message
+    return {**record, **_write_failure(event)}
+
+
+def _write_failure(event: Failed | GeneratorTrainingFailed) -> dict[str, Any]:
+    record: dict[str, Any] = {"kind": str(event.failure.kind), "message": event.failure.message}
     if event.failure.details:
         record["details"] = encode_value(event.failure.details)
-    record["action"] = event.action
-    return record
+    return {**record, "action": event.action}
+
+
+def _write_training_failed(event: GeneratorTrainingFailed) -> dict[str, Any]:
+    names = ("generator", "n_train", "attempt", "worker")
+    return {**{name: getattr(event, name) for name in names}, **_write_failure(event)}
 
 
 def _write_plainly(event: Event) -> dict[str, Any]:
@@ -258,8 +323,16 @@ def _read_evaluated(record: dict[str, Any]) -> Evaluated:
 
 
 def _read_failed(record: dict[str, Any]) -> Failed:
-    failure = Failure(FailureKind(record["kind"]), record["message"], decode_value(record.get("details", {})))
-    return Failed(*_ended_fields(record), failure=failure, action=record["action"])
+    return Failed(*_ended_fields(record), failure=_read_failure(record), action=record["action"])
+
+
+def _read_failure(record: dict[str, Any]) -> Failure:
+    return Failure(FailureKind(record["kind"]), record["message"], decode_value(record.get("details", {})))
+
+
+def _read_training_failed(record: dict[str, Any]) -> GeneratorTrainingFailed:
+    names = (record["seq"], record["t"], record["generator"], record["n_train"], record["attempt"], record["worker"])
+    return GeneratorTrainingFailed(*names, failure=_read_failure(record), action=record["action"])
 
 
 def _ended_fields(record: dict[str, Any]) -> tuple[int, float, str, int, str, float, float]:
@@ -290,6 +363,9 @@ _WRITERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     Failed.type: _write_ended,
     Retrained.type: _write_plainly,
     Tuned.type: _write_plainly,
+    GeneratorTraining.type: _write_plainly,
+    GeneratorTrained.type: _write_plainly,
+    GeneratorTrainingFailed.type: _write_training_failed,
     Stopped.type: _write_plainly,
 }
 
@@ -301,5 +377,8 @@ _READERS: Mapping[str, Callable[[dict[str, Any]], Event]] = {
     Failed.type: _read_failed,
     Retrained.type: _plain_reader(Retrained),
     Tuned.type: _plain_reader(Tuned),
+    GeneratorTraining.type: _plain_reader(GeneratorTraining),
+    GeneratorTrained.type: _plain_reader(GeneratorTrained),
+    GeneratorTrainingFailed.type: _read_training_failed,
     Stopped.type: _plain_reader(Stopped),
 }

@@ -1,4 +1,4 @@
-"""What is done about an evaluation that failed: a decision, without side effects."""
+"""What is done about an evaluation or a training that failed: a decision, without side effects."""
 
 from __future__ import annotations
 
@@ -24,6 +24,24 @@ class FailureDecision:
 
     action: FailureAction
     reason: str = ""
+
+
+def decide_training(
+    settings: FailurePolicySettings, kind: FailureKind, attempt: int, *, has_model: bool
+) -> FailureDecision:
+    """Decide about a failed attempt to train a generator's model.
+
+    It gets as many attempts as an evaluation. After the last one the generator goes on with the model that it has; a
+    campaign whose generator cannot learn at all is not worth its evaluations.
+
+    Args:
+        has_model: whether the generator has one of fewer labels.
+    """
+    if attempt < settings.max_attempts.get(kind, 1):
+        return FailureDecision("retry")
+    if has_model:
+        return FailureDecision("quarantine")
+    return FailureDecision("abort", f"failed at attempt {attempt}, and there is no earlier model to go on with")
 
 
 def decide(

@@ -15,6 +15,9 @@ from .events import (
     Evaluated,
     Event,
     Failed,
+    GeneratorTrained,
+    GeneratorTraining,
+    GeneratorTrainingFailed,
     Requested,
     Resumed,
     Retrained,
@@ -91,6 +94,8 @@ class CampaignState:
         next_round: index of the next decision round.
         retrains: all fits of the surrogate that count.
         tunings: all searches of its settings that count.
+        models: generator -> number of labels -> file of the model trained on them; ``None`` where that was given up.
+        trainings: generator -> its training under way, as the latest event tells.
         busy_s: worker -> seconds it was occupied.
         n_ended_by_worker: worker -> attempts it ended.
         elapsed_s: wall seconds of all sessions together.
@@ -120,6 +125,8 @@ class CampaignState:
     next_round: int = 0
     retrains: list[Retrained] = field(default_factory=list)
     tunings: list[Tuned] = field(default_factory=list)
+    models: dict[str, dict[int, str | None]] = field(default_factory=dict)
+    trainings: dict[str, GeneratorTraining] = field(default_factory=dict)
     busy_s: dict[str, float] = field(default_factory=dict)
     n_ended_by_worker: Counter[str] = field(default_factory=Counter)
     elapsed_s: float = 0.0
@@ -186,11 +193,21 @@ class CampaignState:
                 self.retrains.append(event)
             case Tuned():
                 self.tunings.append(event)
+            case GeneratorTraining():
+                self.trainings[event.generator] = event
+            case GeneratorTrained():
+                self.trainings.pop(event.generator, None)
+                self.models.setdefault(event.generator, {})[event.n_train] = event.model
+            case GeneratorTrainingFailed():
+                self.trainings.pop(event.generator, None)
+                if event.action == "quarantine":
+                    self.models.setdefault(event.generator, {})[event.n_train] = None
             case Resumed():
                 self._apply_resumed(event)
             case Stopped():
                 self.stop = event
                 self.session_started_at = None
+                self.trainings.clear()
             case Started():
                 self.config, self.config_hash, self.software = event.config, event.config_hash, event.software
                 self.oracle_fingerprint = event.oracle_fingerprint
@@ -206,6 +223,7 @@ class CampaignState:
         self.driver = event.driver
         self.execution, self.budget = event.execution, event.budget
         self.recent.clear()
+        self.trainings.clear()
         self.stop = None
         # A fit whose decision was torn off the log did not happen: the decision is made again, fit included.
         while self.is_synchronous and self.retrains and self.retrains[-1].round >= self.next_round:

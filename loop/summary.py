@@ -55,6 +55,16 @@ class WorkerSummary:
 
 
 @dataclass(frozen=True)
+class TrainingSummary:
+    """A generator's training under way: ``share`` of it is done; ``loss`` where one is told."""
+
+    generator: str
+    n_train: int
+    share: float
+    loss: float | None
+
+
+@dataclass(frozen=True)
 class CampaignSummary:
     """Where a campaign stands.
 
@@ -66,6 +76,8 @@ class CampaignSummary:
         n_in_session, session_elapsed_s: of the present session, for rates; no seconds when none runs.
         surrogate: labels and figures of the latest fit; empty without one.
         recent_generators: generator -> how many of the latest :data:`N_RECENT` evaluations it proposed.
+        generator_models: generator that learns -> labels that its latest model was trained on.
+        trainings: of generators, under way.
     """
 
     name: str
@@ -94,6 +106,8 @@ class CampaignSummary:
     workers: Mapping[str, WorkerSummary]
     surrogate: Mapping[str, float]
     recent_generators: Mapping[str, int]
+    generator_models: Mapping[str, int]
+    trainings: tuple[TrainingSummary, ...]
 
     @property
     def rate_per_hour(self) -> float | None:
@@ -172,6 +186,15 @@ def summarize(state: CampaignState, condition: Condition = "running", driver: st
         workers={w: WorkerSummary(state.n_ended_by_worker[w], float(state.busy_s[w])) for w in sorted(state.busy_s)},
         surrogate={} if retrain is None else {"n_train": float(retrain.n_train), **retrain.metrics},
         recent_generators=dict(Counter(e.candidate.lineage.generator for e in state.evaluations[-N_RECENT:])),
+        generator_models={
+            name: max(trained)
+            for name, models in state.models.items()
+            if (trained := [n_labels for n_labels, model in models.items() if model is not None])
+        },
+        trainings=tuple(
+            TrainingSummary(name, event.n_train, float(event.figures.get("share", 0.0)), event.figures.get("loss"))
+            for name, event in state.trainings.items()
+        ),
     )
 
 

@@ -15,9 +15,21 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..events import Evaluated, Event, Failed, Requested, Resumed, Retrained, Stopped, Tuned
+from ..events import (
+    Evaluated,
+    Event,
+    Failed,
+    GeneratorTrained,
+    GeneratorTraining,
+    GeneratorTrainingFailed,
+    Requested,
+    Resumed,
+    Retrained,
+    Stopped,
+    Tuned,
+)
 from ..state import CampaignState
-from ..summary import CampaignSummary, summarize
+from ..summary import CampaignSummary, TrainingSummary, summarize
 from ..texts import axis_label, composition_text, duration_text, number_text, unit_of, value_text
 
 _N_EVENTS = 8
@@ -56,7 +68,7 @@ class SilentView:
 
 
 class PlainView:
-    """Prints a line now and then, after an evaluation that ended ``interval_s`` or more behind the last line."""
+    """Prints a line now and then, at news ``interval_s`` or more behind the last line; failed trainings at once."""
 
     def __init__(self, console: Console, interval_s: float = _PLAIN_INTERVAL_S) -> None:
         self._console = console
@@ -74,7 +86,9 @@ class PlainView:
     def note(self, event: Event, state: CampaignState) -> None:
         """Print if it is time."""
         now = time.monotonic()
-        if now - self._printed_at >= self._interval_s and isinstance(event, Evaluated | Failed):
+        if isinstance(event, GeneratorTrainingFailed) and (line := event_line(event, state)) is not None:
+            self._console.print(line.plain, markup=False)
+        if now - self._printed_at >= self._interval_s and isinstance(event, Evaluated | Failed | GeneratorTraining):
             self._printed_at = now
             self._console.print(progress_line(summarize(state)), markup=False)
 
@@ -137,7 +151,14 @@ def progress_line(summary: CampaignSummary) -> str:
         parts.append(f"{number_text(summary.rate_per_hour)}/h")
     if summary.condition == "running" and summary.time_left_s is not None:
         parts.append(f"{duration_text(summary.time_left_s)} left")
+    parts += [f"training {training_text(training)}" for training in summary.trainings]
     return ", ".join(parts)
+
+
+def training_text(training: TrainingSummary) -> str:
+    """``search on 96 labels 40 %, loss 0.83``."""
+    loss = "" if training.loss is None else f", loss {training.loss:.3g}"
+    return f"{training.generator} on {training.n_train} labels {training.share:.0%}{loss}"
 
 
 def best_text(summary: CampaignSummary) -> str:
@@ -173,6 +194,16 @@ def event_line(event: Event, state: CampaignState) -> Text | None:
             is_kept = event.error is None or event.error == event.error_before
             found = "kept" if is_kept else f"{before} → {event.error:.4g}"
             return Text(f"{clock}surrogate's settings searched on {event.n_labels} labels: {found}", style="magenta")
+        case GeneratorTraining(step=0):
+            return Text(f"{clock}training {event.generator} on {event.n_train} labels", style="magenta")
+        case GeneratorTrained():
+            took = duration_text(event.wall_s)
+            return Text(f"{clock}{event.generator} trained on {event.n_train} labels in {took}", style="magenta")
+        case GeneratorTrainingFailed():
+            what = f"training {event.generator} on {event.n_train} labels"
+            first_line = event.failure.message.partition("\n")[0]
+            text = f"{clock}{what}: {event.failure.kind}, {event.action}: {first_line}"
+            return Text(text, style="red", overflow="ellipsis")
         case Resumed():
             return Text(f"{clock}{event.driver} takes over", style="cyan")
         case Stopped():
@@ -249,6 +280,10 @@ def _facts(summary: CampaignSummary) -> Table:
         rmse = summary.surrogate.get("rmse")
         note = f", rmse {rmse:.3g}" if rmse is not None else ""
         facts.add_row("surrogate", f"{summary.surrogate['n_train']:.0f} labels{note}")
+    for name, n_train in summary.generator_models.items():
+        facts.add_row("model", f"{name}, {n_train} labels")
+    for training in summary.trainings:
+        facts.add_row("training", Text(training_text(training), style="magenta"))
     if len(summary.recent_generators) > 1:
         n_recent = sum(summary.recent_generators.values())
         ranked = sorted(summary.recent_generators.items(), key=lambda item: (-item[1], item[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,23 +45,25 @@ def build_executor(
 
 
 @contextmanager
-def connection(settings: WorkerSettings) -> Iterator[None]:
+def connection(*settings: WorkerSettings) -> Iterator[None]:
     """Inside, all executors of ``settings``, or with fewer workers, share one connection to Ray; others need none.
+
+    A private Ray has room for all of ``settings`` at once.
 
     Raises:
         ExecutorError: there is no such cluster.
     """
-    if settings.executor != "ray":
+    on_ray = [(s.ray, s.n_workers or usable_cores()) for s in settings if s.executor == "ray"]
+    if not on_ray:
         yield
         return
     from .ray import ray_connection
 
-    with ray_connection(
-        address=settings.ray.address,
-        n_workers=settings.n_workers or usable_cores(),
-        cpus_per_worker=settings.ray.cpus_per_worker,
-        resources=settings.ray.resources,
-    ):
+    resources: Counter[str] = Counter()
+    for ray, n_workers in on_ray:
+        resources.update({name: amount * n_workers for name, amount in ray.resources.items()})
+    cpus = sum(ray.cpus_per_worker * n_workers for ray, n_workers in on_ray)
+    with ray_connection(address=on_ray[0][0].address, cpus=cpus, resources=resources):
         yield
 
 

@@ -153,7 +153,8 @@ class RayExecutor(WorkerPool[RayWorker]):
         n_actors = n_workers * n_executors
         self._owns_connection = not ray.is_initialized()
         if self._owns_connection:
-            _connect(address, n_actors, cpus_per_worker, resources or {})
+            own = {name: amount * n_actors for name, amount in (resources or {}).items()}
+            _connect(address, n_actors * cpus_per_worker, own)
         try:
             wanted = {"CPU": cpus_per_worker, "GPU": gpus_per_worker, **(resources or {})}
             _check_resources({name: amount for name, amount in wanted.items() if amount > 0}, n_actors)
@@ -196,13 +197,11 @@ class RayExecutor(WorkerPool[RayWorker]):
 
 
 @contextmanager
-def ray_connection(
-    *, address: str, n_workers: int, cpus_per_worker: float, resources: Mapping[str, float]
-) -> Iterator[None]:
+def ray_connection(*, address: str, cpus: float, resources: Mapping[str, float]) -> Iterator[None]:
     """Inside, executors share one connection, instead of each starting or joining Ray anew.
 
     Args:
-        n_workers: that any of them has at most.
+        cpus, resources: that workers reserve at once, all together.
 
     Raises:
         ExecutorError: as :class:`RayExecutor` does.
@@ -210,14 +209,14 @@ def ray_connection(
     if ray.is_initialized():
         yield
         return
-    _connect(address, n_workers, cpus_per_worker, resources)
+    _connect(address, cpus, resources)
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _connect(address: str, n_workers: int, cpus_per_worker: float, resources: Mapping[str, float]) -> None:
+def _connect(address: str, cpus: float, resources: Mapping[str, float]) -> None:
     """Start or join Ray quietly; a private one is told that it has what the workers reserve.
 
     Raises:
@@ -228,8 +227,7 @@ def _connect(address: str, n_workers: int, cpus_per_worker: float, resources: Ma
     _look_for_cluster(address)
     options: dict[str, Any] = {}
     if address == "local":
-        own = {name: amount * n_workers for name, amount in resources.items()}
-        options = {"num_cpus": max(1, math.ceil(n_workers * cpus_per_worker)), "resources": own}
+        options = {"num_cpus": max(1, math.ceil(cpus)), "resources": dict(resources)}
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
