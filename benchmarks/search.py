@@ -8,13 +8,16 @@ under it; median and range over seeds. What a method learns from counts among it
 
     python benchmarks/search.py --seeds 5 --evaluations 400
     python benchmarks/search.py --methods genetic --evaluations 3000 --seeds 2
+    python benchmarks/search.py --config configs/nifecr_distortion.yaml --targets 0.15 0.2 --digits 3
 
-Campaigns are kept below ``--out`` and resumed, so the command can be interrupted and repeated.
+Campaigns are kept below ``--out`` and resumed, so the command can be interrupted and repeated. The curves are written
+there too: ``curves.csv``, and ``curves.html`` with their means and ranges over seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import statistics
 import time
@@ -25,6 +28,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 from alloysmith.loop.campaign import Campaign
 from alloysmith.loop.config import load_config
 
@@ -54,7 +58,7 @@ COSTLY = ("pcdvae",)
 
 @dataclass(frozen=True)
 class Curve:
-    """One campaign: the score after each evaluation (failures repeat the best so far) and what it cost."""
+    """One campaign: the best value after each evaluation, failures counted, NaN before the first label; its cost."""
 
     method: str
     seed: int
@@ -62,6 +66,12 @@ class Curve:
     n_failed: int
     wall_s: float
     cpu_s: float
+    sign: float
+
+    @property
+    def area(self) -> float:
+        """Mean of the best value over the evaluations from the first label on."""
+        return float(np.nanmean(self.best))
 
 
 def overrides(method: str, seed: int, n_evaluations: int, extra: Sequence[str]) -> list[str]:
@@ -97,17 +107,21 @@ def run_one(method: str, seed: int, n_evaluations: int, config: Path, out: Path,
         campaign = Campaign.create(load_config(config, overrides(method, seed, n_evaluations, extra)), run_dir)
     started = time.process_time()
     campaign.run()
-    cpu_s = time.process_time() - started
+    spent = run_dir / "cpu_s.txt"  # of all sessions
+    cpu_s = time.process_time() - started + (float(spent.read_text()) if spent.exists() else 0.0)
+    spent.write_text(f"{cpu_s:.2f}\n")
     objective = campaign.config.objective.build()
-    evaluations = sorted(campaign.state.evaluations, key=lambda e: e.request_id)
-    scores = [objective.score(e.label) if e.label is not None else -np.inf for e in evaluations]
-    best = np.maximum.accumulate(np.array(scores))
-    return Curve(method, seed, best, int(np.isneginf(scores).sum()), campaign.state.elapsed_s, cpu_s)
+    sign = 1.0 if objective.direction == "maximize" else -1.0
+    evaluations = sorted(campaign.state.evaluations, key=lambda e: e.request_id)[:n_evaluations]
+    scores = np.array([objective.score(e.label) if e.label is not None else -np.inf for e in evaluations])
+    best = np.maximum.accumulate(scores)
+    best[np.isneginf(best)] = np.nan
+    return Curve(method, seed, sign * best, int(np.isneginf(scores).sum()), campaign.state.elapsed_s, cpu_s, sign)
 
 
-def passes(best: np.ndarray, target: float) -> float:
+def passes(curve: Curve, target: float) -> float:
     """Evaluations until ``target`` was passed; infinite if never."""
-    hits = np.flatnonzero(best > target)
+    hits = np.flatnonzero(curve.sign * (curve.best - target) > 0.0)
     return float(hits[0] + 1) if len(hits) else float("inf")
 
 
@@ -120,7 +134,7 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
     return f"{text(statistics.median(values))} ({text(min(values))}..{text(max(values))})"
 
 
-def print_table(curves: Sequence[Curve], targets: Sequence[float], marks: Sequence[int]) -> None:
+def print_table(curves: Sequence[Curve], targets: Sequence[float], marks: Sequence[int], digits: int) -> None:
     """One row a method."""
     header = ["method", "seeds", *(f"evaluations to {t:g}" for t in targets), *(f"best after {m}" for m in marks)]
     header += ["mean of best", "failed", "CPU-s"]
@@ -131,12 +145,33 @@ def print_table(curves: Sequence[Curve], targets: Sequence[float], marks: Sequen
         if not mine:
             continue
         row = [method, str(len(mine))]
-        row += [spread([passes(c.best, t) for c in mine]) for t in targets]
-        row += [spread([float(c.best[min(m, len(c.best)) - 1]) for c in mine], 2) for m in marks]
-        row.append(spread([float(np.mean(c.best[np.isfinite(c.best)])) for c in mine], 2))
+        row += [spread([passes(c, t) for c in mine]) for t in targets]
+        row += [spread([float(c.best[min(m, len(c.best)) - 1]) for c in mine], digits) for m in marks]
+        row.append(spread([c.area for c in mine], digits))
         row.append(spread([c.n_failed for c in mine]))
         row.append(spread([c.cpu_s for c in mine]))
         print("| " + " | ".join(row) + " |")
+
+
+def write_curves(curves: Sequence[Curve], out: Path) -> None:
+    """``curves.csv``, and ``curves.html`` with the mean and range of each method."""
+    curves = sorted(curves, key=lambda c: (METHODS.index(c.method), c.seed))
+    with (out / "curves.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["method", "seed", "evaluations", "best"])
+        for curve in curves:
+            writer.writerows((curve.method, curve.seed, k, value) for k, value in enumerate(curve.best.tolist(), 1))
+    figure = go.Figure()
+    for k, method in enumerate(dict.fromkeys(curve.method for curve in curves)):
+        found = [curve.best for curve in curves if curve.method == method]
+        together = np.array([best[: min(map(len, found))] for best in found])
+        x, colour = np.arange(1, together.shape[1] + 1), f"hsl({40 * k}, 70%, 40%)"
+        band = {"x": x, "legendgroup": method, "hoverinfo": "skip", "showlegend": False, "line": {"width": 0}}
+        figure.add_scatter(y=together.max(0), **band)
+        figure.add_scatter(y=together.min(0), fill="tonexty", fillcolor=f"hsla({40 * k}, 70%, 40%, 0.15)", **band)
+        figure.add_scatter(x=x, y=together.mean(0), name=method, legendgroup=method, line={"color": colour})
+    figure.update_layout(xaxis_title="evaluations", yaxis_title="best so far, mean and range over seeds")
+    figure.write_html(out / "curves.html")
 
 
 def main() -> None:
@@ -148,6 +183,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=400)
     parser.add_argument("--targets", type=float, nargs="*", default=[197.26, 197.5])
     parser.add_argument("--marks", type=int, nargs="*", default=[50, 100, 200, 400])
+    parser.add_argument("--digits", type=int, default=2, help="decimals of values")
     parser.add_argument("--set", dest="extra", action="append", default=[], help="override of the configuration")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "benchmark-search")
@@ -165,12 +201,13 @@ def main() -> None:
             curves.append(curve)
             print(
                 f"{curve.method:>14} seed {curve.seed}: best {curve.best[-1]:.3f} after {len(curve.best)}; passed "
-                + ", ".join(f"{t:g} after {passes(curve.best, t):g}" for t in args.targets)
+                + ", ".join(f"{t:g} after {passes(curve, t):g}" for t in args.targets)
                 + f"; {curve.wall_s:.0f} s",
                 flush=True,
             )
     print()
-    print_table(curves, args.targets, args.marks)
+    print_table(curves, args.targets, args.marks, args.digits)
+    write_curves(curves, args.out)
 
 
 if __name__ == "__main__":
