@@ -48,10 +48,17 @@ BASELINES: dict[str, dict[str, object]] = {
     "portfolio": {"kind": "portfolio", "members": MEMBERS},
     "portfolio_even": {"kind": "portfolio", "members": MEMBERS, "scheme": "even"},
 }
+BAYESIAN = (
+    "generators={search: {kind: surrogate_search}}",
+    "agent={kind: bayesian, generators: [search], n_initial: 16, batch_size: 5, selection: {kind: qlognei},"
+    " retraining: {every: 5}}",
+)
+"""The default campaign, as in configs/nifecr_bulk_modulus.yaml."""
 SURROGATES: dict[str, dict[str, object]] = {
+    "bayesian": {"kind": "gaussian_process"},
     "bayesian_composition": {"kind": "gaussian_process", "n_shells": 0, "has_chains": "false"},
 }
-METHODS = ("bayesian", *SURROGATES, *BASELINES)
+METHODS = (*SURROGATES, *BASELINES)
 COSTLY = ("pcdvae",)
 """Methods whose campaigns take many CPU-minutes; they run when they are named."""
 
@@ -78,7 +85,7 @@ def overrides(method: str, seed: int, n_evaluations: int, extra: Sequence[str]) 
     """Overrides of the default campaign that make it the method's."""
     chosen = [f"seed={seed}", f"budget.n_evaluations={n_evaluations}", "execution.executor=in_process", *extra]
     if method in SURROGATES:
-        chosen.append(f"surrogate={flow(SURROGATES[method])}")
+        chosen += [*BAYESIAN, f"surrogate={flow(SURROGATES[method])}"]
     if method in BASELINES:
         generator = dict(BASELINES[method])
         if method == "annealing":
