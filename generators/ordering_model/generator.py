@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -19,8 +21,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from ...structures.lattice import ParentLattice
 from ...structures.settings import Settings
 from ...structures.space import DesignSpace
+from ...surrogates.base import Report, SurrogateState
 from ..base import Candidate, History, Lineage
-from ..learned import remembered_fit, training_labels
+from ..learned import PlannedTraining, TrainingJob, current_model, training_stages
 from ..moves import shift_composition
 from ..random_orderings import RandomOrderingsSettings
 from ..relatives import Relatives
@@ -87,6 +90,20 @@ class _Pool:
 
 
 @dataclass(frozen=True)
+class OrderingTraining(TrainingJob):
+    """See :func:`.fit_ordering_model`."""
+
+    space: DesignSpace
+    data: tuple[Labelled, ...]
+    sizes: NetworkSizes
+
+    def run(self, before: SurrogateState | None, *, checkpoint_path: Path | None, report: Report) -> SurrogateState:
+        """Train anew, in seconds, without a checkpoint."""
+        seed = sum(len(part.scores) for part in self.data)
+        return fit_ordering_model(self.space, self.data, self.sizes, seed, report).state()
+
+
+@dataclass(frozen=True)
 class OrderingModelGenerator:
     """Proposes what the model samples and foresees to be best."""
 
@@ -98,13 +115,11 @@ class OrderingModelGenerator:
         """Propose ``n`` new structures; fewer only where the space is exhausted."""
         rng = np.random.default_rng(seed)
         index = read_history(history, self.space)
-        data = self._data(training_labels(index, self.settings.n_initial, self.settings.growth))
-        labelled = [known for part in data for known in part]
-        n_random = n if not labelled else int(rng.binomial(n, self.settings.random_share))
+        learned = current_model(self.name, self.trainings(history), history)
+        n_random = n if learned is None else int(rng.binomial(n, self.settings.random_share))
         proposed: list[Candidate] = []
-        if labelled:
-            key = (self.settings.sizes, self.space, history.objective)
-            model = remembered_fit(key, labelled, lambda: self._fit(data))
+        if learned is not None:
+            model = OrderingModel.from_state(learned.state)
             ranked = [k for k in index.best(len(index.by_id)) if k.lattice.phase in model.phases]
             pools = self._search(model, ranked, rng)
             relatives = {pool.lattice.phase: Relatives(index, pool.lattice) for pool in pools}
@@ -119,7 +134,8 @@ class OrderingModelGenerator:
                     seen.add(structure)
                     forecast = pool.terms[row] @ model.trend[lattice.phase].mean + pool.excess[row]
                     parents = relatives[lattice.phase].nearest(occupation)
-                    lineage = Lineage(self.name, "sampled", parents, {"forecast": float(forecast)})
+                    facts = {"forecast": float(forecast), "n_learnt": learned.n_labels}
+                    lineage = Lineage(self.name, "sampled", parents, facts)
                     proposed.append(make_candidate(self.space, lattice, occupation, lineage, structure))
                     break
         pending = (*history.pending, *proposed)
@@ -127,21 +143,32 @@ class OrderingModelGenerator:
         random = RandomOrderingsSettings().build(self.name, self.space)
         return [*proposed, *random.propose(n - len(proposed), beside, seed=seed)]
 
+    def trainings(self, history: History) -> Sequence[PlannedTraining]:
+        """See :class:`~alloysmith.generators.learned.Learner`; each training starts anew."""
+        s = self.settings
+        stages = training_stages(read_history(history, self.space), s.n_initial, s.growth)
+        key = (s.sizes, self.space, history.objective)
+        return [
+            PlannedTraining(self.name, labelled, key, False, partial(self._job, labelled))
+            for labelled in stages
+            if self._data(labelled)
+        ]
+
     def _data(self, labelled: Sequence[Known]) -> list[list[Known]]:
         """Labels by lattice, lattices with too few left out."""
         parts = [[known for known in labelled if known.lattice is lattice] for lattice in self.space.lattices]
         return [part for part in parts if len(part) >= _LEAST_OF_A_PHASE]
 
-    def _fit(self, data: Sequence[Sequence[Known]]) -> OrderingModel:
-        labelled = [
+    def _job(self, labelled: Sequence[Known]) -> OrderingTraining:
+        data = [
             Labelled(
                 part[0].lattice,
                 np.array([known.occupation for known in part]),
                 np.array([known.score for known in part], dtype=float),
             )
-            for part in data
+            for part in self._data(labelled)
         ]
-        return fit_ordering_model(self.space, labelled, self.settings.sizes, seed=sum(map(len, data)))
+        return OrderingTraining(self.space, tuple(data), self.settings.sizes)
 
     def _search(self, model: OrderingModel, ranked: Sequence[Known], rng: np.random.Generator) -> list[_Pool]:
         """Everything sampled, with what is foreseen of it."""

@@ -12,12 +12,15 @@ from torch import nn
 from ...structures.base import Phase
 from ...structures.lattice import ParentLattice
 from ...structures.space import DesignSpace
+from ...surrogates.base import Report, SurrogateError, SurrogateState
 from ...surrogates.polynomial import PhasePolynomial, fit_piece, monomials
 from ...surrogates.threads import threads
 from .network import OrderingNetwork
 from .sampling import fill_sites
 
+KIND = "ordering_model"
 _DEGREE = 3
+_REPORT_EVERY = 50  # steps
 _UNCONDITIONED = 0.1  # share of structures whose excess the network is not told
 _CLIP = 1.0
 _MAX_BATCH = 256
@@ -125,13 +128,55 @@ class OrderingModel:
         terms, excess = self.forecast(lattice, occupations)
         return terms @ self.trend[lattice.phase].mean + excess
 
+    def state(self) -> SurrogateState:
+        """The model as plain data; reading it back gives an identical model."""
+        network = self.network
+        sizes = [network.n_elements, network.n_shells, network.embedding.embedding_dim, len(network.own)]
+        arrays = {f"network/{name}": x.detach().numpy() for name, x in network.state_dict().items()}
+        for phase, piece in self.trend.items():
+            arrays |= {f"trend/{phase}/mean": piece.mean, f"trend/{phase}/covariance": piece.covariance}
+            arrays[f"trend/{phase}/variance"] = np.array([piece.variance])
+        settings = {"sizes": sizes, "phases": list(network.phases), "excess_std": self.excess_std}
+        return SurrogateState(KIND, settings, arrays)
+
+    @classmethod
+    def from_state(cls, state: SurrogateState) -> OrderingModel:
+        """Read what :meth:`state` gave.
+
+        Raises:
+            SurrogateError: another kind of model, or something is missing.
+        """
+        if state.kind != KIND:
+            raise SurrogateError(f"the file holds a {state.kind}, and an {KIND} is needed")
+        try:
+            n_elements, n_shells, n_channels, n_layers = state.settings["sizes"]
+            phases: tuple[Phase, ...] = tuple(state.settings["phases"])
+            with torch.random.fork_rng(devices=[]):
+                network = OrderingNetwork(n_elements, phases, n_shells, n_channels, n_layers)
+            weights = {n.removeprefix("network/"): x for n, x in state.arrays.items() if n.startswith("network/")}
+            network.load_state_dict({name: torch.from_numpy(x.copy()) for name, x in weights.items()})
+            trend = {
+                phase: PhasePolynomial(
+                    state.arrays[f"trend/{phase}/mean"],
+                    state.arrays[f"trend/{phase}/covariance"],
+                    float(state.arrays[f"trend/{phase}/variance"].item()),
+                )
+                for phase in phases
+            }
+            excess_std = float(state.settings["excess_std"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise SurrogateError(f"the model's state is incomplete ({error!r}); fit it again") from error
+        return cls(network.eval().requires_grad_(False), trend, excess_std)
+
 
 def _fractions(occupations: np.ndarray, n_elements: int) -> np.ndarray:
     return np.stack([(occupations == k).mean(axis=1) for k in range(n_elements)], axis=1)
 
 
 @threads(1)
-def fit_ordering_model(space: DesignSpace, data: Sequence[Labelled], sizes: NetworkSizes, seed: int) -> OrderingModel:
+def fit_ordering_model(
+    space: DesignSpace, data: Sequence[Labelled], sizes: NetworkSizes, seed: int, report: Report | None = None
+) -> OrderingModel:
     """Train a model; deterministic in its arguments.
 
     Each structure has a random share of its sites emptied, from one to all, and the network learns what was there, told
@@ -141,6 +186,7 @@ def fit_ordering_model(space: DesignSpace, data: Sequence[Labelled], sizes: Netw
 
     Args:
         data: one entry a lattice, none of them empty.
+        report: called with (step, figures) now and then; a training of seconds does not end before its time.
     """
     scores = np.concatenate([part.scores for part in data])
     std = float(max(scores.std(), 1e-9 * max(1.0, abs(scores.mean()))))
@@ -161,7 +207,7 @@ def fit_ordering_model(space: DesignSpace, data: Sequence[Labelled], sizes: Netw
     optimizer = torch.optim.AdamW(network.parameters(), lr=sizes.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, sizes.learning_rate, total_steps=sizes.n_steps + 1)
     shares = np.array([len(part.scores) for part in data]) / len(scores)
-    for _ in range(sizes.n_steps):
+    for step in range(1, sizes.n_steps + 1):
         which = int(rng.choice(len(data), p=shares))
         part = data[which]
         rows = rng.choice(len(part.scores), size=min(sizes.batch_size, len(part.scores)), replace=False)
@@ -171,6 +217,8 @@ def fit_ordering_model(space: DesignSpace, data: Sequence[Labelled], sizes: Netw
         nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
         optimizer.step()
         schedule.step()
+        if report is not None and step % _REPORT_EVERY == 0:
+            report(step, {"share": step / sizes.n_steps, "loss": float(loss.detach())})
     return OrderingModel(network.eval().requires_grad_(False), trend, excess_std)
 
 

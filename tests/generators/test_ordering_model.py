@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,8 @@ from alloysmith.generators.ordering_model.sampling import fill_sites
 from alloysmith.generators.ordering_model.training import Labelled, NetworkSizes, OrderingModel, fit_ordering_model
 from alloysmith.structures.lattice import ParentLattice
 from alloysmith.structures.settings import SystemSettings
+from alloysmith.surrogates.base import SurrogateError
+from alloysmith.surrogates.model_file import load_state, save_state
 from alloysmith.tests.toy_campaign import ToyCampaign
 from ase import Atoms
 
@@ -146,3 +151,19 @@ def test_a_campaign_beats_its_random_start():
     campaign.run(settings.build("this one", SPACE), 80)
     assert max(campaign.scores[40:]) > max(campaign.scores[:40]) + 0.5
     assert np.mean(campaign.scores[60:]) > np.mean(campaign.scores[:40]) + 1.0
+
+
+def test_a_model_reads_back_to_the_last_bit(fitted: OrderingModel, tmp_path: Path) -> None:
+    save_state(fitted.state(), tmp_path / "model.safetensors")
+    before = torch.random.get_rng_state()
+    again = OrderingModel.from_state(load_state(tmp_path / "model.safetensors"))
+    assert (torch.random.get_rng_state() == before).all()
+    lattice, rng = SPACE.lattice("bcc"), np.random.default_rng(3)
+    occupations = np.array([SPACE.random_occupation(rng, lattice) for _ in range(20)])
+    assert (again.predict(lattice, occupations) == fitted.predict(lattice, occupations)).all()
+    drawn = [model.trend["bcc"].drawn(3, np.random.default_rng(0)) for model in (fitted, again)]
+    assert (drawn[0] == drawn[1]).all()
+    with pytest.raises(SurrogateError, match="incomplete"):
+        OrderingModel.from_state(replace(fitted.state(), arrays={}))
+    with pytest.raises(SurrogateError, match="holds a pcdvae"):
+        OrderingModel.from_state(replace(fitted.state(), kind="pcdvae"))
