@@ -19,8 +19,12 @@ payoffs that drift:
   centred at what all members yield together, as yields fall by orders of magnitude while a search converges.
 - *A least share* for every member (Thierens, GECCO 2005, p. 1539), which is what notices that one has become good.
 
-Members see the history of all, and go on from what others have found. A candidate's lineage names portfolio and member,
-so yields, and whatever members keep in lineages, follow from the history.
+Members see the history of all, and go on from what others have found. So they are not the independent arms of a bandit:
+a model that proposes nearly everything learns from little but its own proposals and may stay caught in a poor region,
+which is why the share that is split evenly is a large one by default.
+
+A candidate's lineage names portfolio and member, so that yields, and whatever members keep in lineages, follow from the
+history.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator
 
 from ..structures.settings import Settings
 from ..structures.space import DesignSpace
@@ -53,11 +57,12 @@ class PortfolioSettings(Settings):
     """`thompson` gives most to whoever yields most; `even` gives all members the same."""
     window: PositiveInt = 100
     """Latest evaluations of all members together that yields are counted in."""
-    n_best: PositiveInt = 20
+    n_best: PositiveInt = 5
     """Best distinct structures so far that an evaluation has to come in among: it yields 1 as the new best, evenly less
     down to 1/n_best as the last of them, and 0 behind them or as a failure."""
-    least_share: float = Field(default=0.05, ge=0.0, lt=1.0)
-    """Share of the proposals that every member gets on average, whatever it yields."""
+    even_share: float = Field(default=0.4, ge=0.0, le=1.0)
+    """Share of the proposals that is split evenly, whatever members yield; with 0.4, each of four gets a tenth at
+    least."""
 
     @field_validator("members")
     @classmethod
@@ -66,15 +71,6 @@ class PortfolioSettings(Settings):
             if not name or "/" in name:
                 raise ValueError(f"a member's name must be a text without '/', got {name!r}")
         return members
-
-    @model_validator(mode="after")
-    def _leaves_enough(self) -> PortfolioSettings:
-        if self.least_share * len(self.members) > 1.0:
-            raise ValueError(
-                f"least_share is {self.least_share:g} for each of {len(self.members)} members, more than there is; "
-                f"{1.0 / len(self.members):.3g} would share evenly"
-            )
-        return self
 
     def build(self, name: str, space: DesignSpace) -> Portfolio:
         """The generator of these settings, and its members.
@@ -174,7 +170,7 @@ class Portfolio:
             gains = _PRIOR_EVALUATIONS * usual + total
             blanks = _PRIOR_EVALUATIONS * (1.0 - usual) + n_done - total
             chosen = rng.beta(gains, blanks, size=(n, n_members)).argmax(axis=1)
-            is_for_all = rng.random(n) < self.settings.least_share * n_members
+            is_for_all = rng.random(n) < self.settings.even_share
             chosen[is_for_all] = rng.integers(n_members, size=int(is_for_all.sum()))
         return np.bincount(chosen, minlength=n_members)
 

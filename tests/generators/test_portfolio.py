@@ -82,7 +82,7 @@ def _hopeless(*_: object) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_good_member_among_bad_ones_gets_most(seed: int) -> None:
     campaign = ToyCampaign(_judge)
-    campaign.run(_portfolio(_drawing(a=_bad, b=_good, c=_bad, d=_hopeless)), 300, seed=seed)
+    campaign.run(_portfolio(_drawing(a=_bad, b=_good, c=_bad, d=_hopeless), even_share=0.2), 300, seed=seed)
     shares = _shares(campaign.evaluations[100:])
     assert shares["b"] > 0.6
     assert max(shares["a"], shares["c"], shares["d"]) < 0.25
@@ -91,7 +91,8 @@ def test_a_good_member_among_bad_ones_gets_most(seed: int) -> None:
 @pytest.mark.parametrize("n_workers", [1, 4])
 def test_it_learns_in_asynchronous_campaigns_too(n_workers: int) -> None:
     campaign = ToyCampaign(_judge)
-    campaign.run_asynchronously(_portfolio(_drawing(a=_bad, b=_good, c=_bad)), 300, n_workers=n_workers)
+    members = _drawing(a=_bad, b=_good, c=_bad)
+    campaign.run_asynchronously(_portfolio(members, even_share=0.2), 300, n_workers=n_workers)
     assert _shares(campaign.evaluations[100:])["b"] > 0.6
 
 
@@ -103,22 +104,23 @@ def test_a_member_that_turns_bad_loses_its_share() -> None:
         return float(rng.normal(0.0 if n_done < 150 else 8.0))
 
     campaign = ToyCampaign(_judge)
-    campaign.run(_portfolio(_drawing(fading=fading, waking=waking, other=_bad)), 500)
+    campaign.run(_portfolio(_drawing(fading=fading, waking=waking, other=_bad), even_share=0.2), 500)
     assert _shares(campaign.evaluations[60:150])["fading"] > 0.6
     late = _shares(campaign.evaluations[300:])
     assert late["waking"] > 0.6
     assert late["fading"] < 0.25
 
 
-@pytest.mark.parametrize("least_share", [0.1, 0.2])
-def test_every_member_keeps_the_least_share(least_share: float) -> None:
+@pytest.mark.parametrize("even_share", [0.3, 0.6])
+def test_every_member_keeps_its_part_of_the_even_share(even_share: float) -> None:
     campaign = ToyCampaign(_judge)
     members = _drawing(a=_hopeless, b=_good, c=_hopeless)
-    campaign.run(_portfolio(members, least_share=least_share), 600, batch=20)
+    campaign.run(_portfolio(members, even_share=even_share), 600, batch=20)
     shares = _shares(campaign.evaluations[100:])
-    doubt = 3.0 * np.sqrt(least_share / 500)
-    assert min(shares["a"], shares["c"]) > least_share - doubt
-    assert shares["b"] > 0.9 - 2 * least_share
+    least = even_share / 3
+    doubt = 3.0 * np.sqrt(least / 500)
+    assert least - doubt < min(shares["a"], shares["c"])
+    assert shares["b"] > 0.9 - 2 * least
 
 
 def _equal(*_: object) -> float:
@@ -251,7 +253,7 @@ def test_local_search_goes_on_as_a_member() -> None:
     system = SystemSettings(elements=("Ni", "Fe", "Cr"), cell={"kind": "tetragonal", "repeat": (2, 2, 2)})
     members = {"swaps": {"kind": "local_search", "n_trials": 5, "n_steps": 4}, "other": {"kind": "genetic"}}
     campaign = ToyCampaign(unlike_neighbours)
-    campaign.run(PortfolioSettings(members=members, least_share=0.4).build("all", system.space()), 240, batch=8)
+    campaign.run(PortfolioSettings(members=members).build("all", system.space()), 240, batch=8)
     swaps = [e for e in campaign.evaluations if e.candidate.lineage.generator == "all/swaps"]
     steps: dict[tuple[int, int], list[Evaluation]] = {}
     for evaluation in swaps:
@@ -307,7 +309,7 @@ def test_members_learn_from_what_the_campaign_trains() -> None:
         ({"members": {"a": {"kind": "random"}}}, "at least 2 items"),
         ({"members": {"a/b": {"kind": "random"}, "c": {"kind": "random"}}}, "without '/', got 'a/b'"),
         ({"members": {"a": {"kind": "portfolio", "members": THREE}, "b": {"kind": "random"}}}, "'portfolio'"),
-        ({"members": THREE, "least_share": 0.4}, "0.4 for each of 3 members, more than there is; 0.333 would"),
+        ({"members": THREE, "even_share": 1.1}, "less than or equal to 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
