@@ -41,10 +41,11 @@ class _Work:
 
 def generators(record: CampaignRecord) -> Section | None:
     """Shares and yields of generators over the evaluations, and a table; nothing where there is only one."""
-    n_best = _n_best(record)
-    works = _works(record, n_best)
-    if len(works) < 2:
+    names = list(dict.fromkeys(e.candidate.lineage.generator for e in record.evaluations))
+    if len(names) < 2:
         return None
+    n_best = _n_best(record)
+    works = _works(record, names, n_best)
     intro = (
         f"An evaluation yields 1 as the best structure so far, evenly less down to 1/{n_best} as the last of the best "
         f"{n_best} different ones, and 0 behind them, as a failure or as a repetition."
@@ -61,13 +62,13 @@ def _n_best(record: CampaignRecord) -> int:
     return int(PortfolioSettings.model_fields["n_best"].default)
 
 
-def _works(record: CampaignRecord, n_best: int) -> list[_Work]:
-    """The work of each generator, in the order of their first evaluations."""
+def _works(record: CampaignRecord, names: list[str], n_best: int) -> list[_Work]:
+    """The work of each generator."""
     space = SystemSettings.model_validate(record.config["system"]).space()
     index = HistoryIndex(space, record.objective)
     index.read_on(History(record.objective, record.evaluations))
     works = []
-    for name in dict.fromkeys(e.candidate.lineage.generator for e in record.evaluations):
+    for name in names:
         arrivals = index.arrivals(name)
         yields = np.array([credit(arrival.rank, n_best) for arrival in arrivals])
         n_new_best = sum(arrival.rank == 0 for arrival in arrivals)
@@ -77,8 +78,7 @@ def _works(record: CampaignRecord, n_best: int) -> list[_Work]:
 
 def _figure(works: list[_Work], n: int) -> go.Figure:
     width = max(_LEAST_IN_BIN, -(-n // _N_BINS))
-    edges = np.arange(0, n + width, width).clip(max=n)
-    edges = np.unique(edges)
+    edges = np.unique(np.arange(0, n + width, width).clip(max=n))
     middle, size = (edges[:-1] + edges[1:]) / 2.0, np.diff(edges)
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07)
     for number, work in enumerate(works):

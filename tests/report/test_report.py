@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import html
 import re
 from html.parser import HTMLParser
 from io import BytesIO, StringIO
@@ -112,6 +113,34 @@ def test_methods_that_share_a_name_are_told_apart() -> None:
     page = " ".join(Page(build_report(dataclasses.replace(campaign, config=searched), rivals)).text)
     assert f"{campaign.name}: bayesian (1 run)" in page
     assert f"{campaign.name}: random (1 run)" in page
+
+
+def test_generators_are_compared_where_there_are_several() -> None:
+    record = make_campaign(n=60)
+    assert "Generators" not in Page(build_report(record)).headings
+    names = ("all/<a>", "all/b", "elsewhere")
+    shared = []
+    for number, e in enumerate(record.evaluations):
+        lineage = dataclasses.replace(e.candidate.lineage, generator=names[0 if number < 30 else 1 + number % 2])
+        shared.append(dataclasses.replace(e, candidate=dataclasses.replace(e.candidate, lineage=lineage)))
+    document = build_report(dataclasses.replace(record, evaluations=shared))
+    assert "Generators" in Page(document).headings
+    rows = {
+        cells[0]: cells[1:]
+        for row in re.findall("<tr>(.*?)</tr>", document)
+        if (cells := re.findall("<td[^>]*>(.*?)</td>", row)) and cells[0] in [html.escape(name) for name in names]
+    }
+    best = record.best_so_far()
+    is_new_best = np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)
+    for name, mine in zip(names, (range(30), range(30, 60, 2), range(31, 60, 2)), strict=True):
+        values = record.values()[list(mine)]
+        n_failed = int(np.isnan(values).sum())
+        n_late = sum(number >= 45 for number in mine)
+        expected = [str(len(mine)), f"{len(mine) / 60:.0%}", f"{n_late / 15:.0%}", str(n_failed)]
+        expected.append(str(len(set(mine) & set(is_new_best.tolist()))))
+        found = rows[html.escape(name)]
+        assert found[:5] == expected
+        assert found[6] == f"{np.nanmax(values):.2f}"
 
 
 def test_downloads_are_structures() -> None:
