@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,17 @@ def test_the_dashboard_shows_what_matters(toy_run: Path) -> None:
     for word in ("toy", "runs/toy", "12 / 12", "GPa", "evaluations/h", "failed", "busy", "synchronous", "budget"):
         assert word in text, word
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_dashboard_tells_who_proposes_where_there_are_several(toy_run: Path) -> None:
+    console = _console(True)
+    summary = summarize(replay(toy_run))
+    console.print(dashboard(summary, (), "runs/toy", summary.updated_at))
+    assert "proposals" not in _written(console)
+    shared = replace(summary, recent_generators={"search/swaps": 20, "search/model": 60})
+    console.print(dashboard(shared, (), "runs/toy", summary.updated_at))
+    text = _written(console)
+    assert text.index("search/model 75% of the last 80") < text.index("search/swaps 25% of the last 80")
 
 
 def test_a_narrow_terminal_is_no_error(toy_run: Path) -> None:
