@@ -55,7 +55,7 @@ class PortfolioSettings(Settings):
     """The generators, under names of your choice; in lineages and reports they are called `portfolio/member`."""
     scheme: Literal["thompson", "even"] = "thompson"
     """`thompson` gives most to whoever yields most; `even` gives all members the same."""
-    window: PositiveInt = 100
+    window: PositiveInt = 50
     """Latest evaluations of all members together that yields are counted in."""
     n_best: PositiveInt = 5
     """Best distinct structures so far that an evaluation has to come in among: it yields 1 as the new best, evenly less
