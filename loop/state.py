@@ -49,6 +49,22 @@ class PendingRequest:
     wall_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class TrainingUnderWay:
+    """A generator's training by two events: the first that is not its beginning, if there is one, and the latest."""
+
+    first: GeneratorTraining
+    latest: GeneratorTraining
+
+    @property
+    def time_left_s(self) -> float | None:
+        """Seconds it will take from the latest event on; ``None`` before anything tells."""
+        gain = self.latest.figures["share"] - self.first.figures["share"]
+        if gain <= 0.0:
+            return None
+        return (1.0 - self.latest.figures["share"]) / gain * (self.latest.at - self.first.at)
+
+
 class HistoryWindow(Sequence[Evaluation]):
     """The first ``n`` evaluations of a list that only grows: a snapshot without a copy."""
 
@@ -95,7 +111,7 @@ class CampaignState:
         retrains: all fits of the surrogate that count.
         tunings: all searches of its settings that count.
         models: generator -> number of labels -> file of the model trained on them; ``None`` where that was given up.
-        trainings: generator -> its training under way, as the latest event tells.
+        trainings: generator -> its training under way.
         busy_s: worker -> seconds it was occupied.
         n_ended_by_worker: worker -> attempts it ended.
         elapsed_s: wall seconds of all sessions together.
@@ -126,7 +142,7 @@ class CampaignState:
     retrains: list[Retrained] = field(default_factory=list)
     tunings: list[Tuned] = field(default_factory=list)
     models: dict[str, dict[int, str | None]] = field(default_factory=dict)
-    trainings: dict[str, GeneratorTraining] = field(default_factory=dict)
+    trainings: dict[str, TrainingUnderWay] = field(default_factory=dict)
     busy_s: dict[str, float] = field(default_factory=dict)
     n_ended_by_worker: Counter[str] = field(default_factory=Counter)
     elapsed_s: float = 0.0
@@ -194,7 +210,9 @@ class CampaignState:
             case Tuned():
                 self.tunings.append(event)
             case GeneratorTraining():
-                self.trainings[event.generator] = event
+                before = self.trainings.get(event.generator)
+                first = event if before is None or before.first.step == 0 else before.first
+                self.trainings[event.generator] = TrainingUnderWay(first, event)
             case GeneratorTrained():
                 self.trainings.pop(event.generator, None)
                 self.models.setdefault(event.generator, {})[event.n_train] = event.model

@@ -62,6 +62,7 @@ class TrainingSummary:
     n_train: int
     share: float
     loss: float | None
+    time_left_s: float | None
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,14 @@ def summarize(state: CampaignState, condition: Condition = "running", driver: st
             if (trained := [n_labels for n_labels, model in models.items() if model is not None])
         },
         trainings=tuple(
-            TrainingSummary(name, event.n_train, float(event.figures.get("share", 0.0)), event.figures.get("loss"))
-            for name, event in state.trainings.items()
+            TrainingSummary(
+                name,
+                training.latest.n_train,
+                training.latest.figures["share"],
+                training.latest.figures.get("loss"),
+                training.time_left_s,
+            )
+            for name, training in state.trainings.items()
         ),
     )
 

@@ -156,9 +156,10 @@ def progress_line(summary: CampaignSummary) -> str:
 
 
 def training_text(training: TrainingSummary) -> str:
-    """``search on 96 labels 40 %, loss 0.83``."""
+    """``search on 96 labels: 40%, loss 0.83, 2 min 05 s left``."""
     loss = "" if training.loss is None else f", loss {training.loss:.3g}"
-    return f"{training.generator} on {training.n_train} labels {training.share:.0%}{loss}"
+    left = "" if training.time_left_s is None else f", {duration_text(training.time_left_s)} left"
+    return f"{training.generator} on {training.n_train} labels: {training.share:.0%}{loss}{left}"
 
 
 def best_text(summary: CampaignSummary) -> str:

@@ -12,6 +12,7 @@ from ... import __version__
 from ...structures.whole_file import write_whole
 from .composition import composition
 from .forecasts import forecasts_of
+from .generator_models import generator_models
 from .generators import generators
 from .operation import failures, utilization
 from .order import short_range_order
@@ -56,6 +57,7 @@ def build_report(
         overview(record),
         progress(record, baselines),
         generators(record),
+        generator_models(record),
         composition(record),
         surrogate(record, forecasts),
         best_structures(record),

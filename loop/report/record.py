@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from ...generators.base import Evaluation, Objective
-from ..events import Evaluated, Failed, Requested, Retrained, Tuned
+from ..events import (
+    Evaluated,
+    Failed,
+    GeneratorTrained,
+    GeneratorTrainingFailed,
+    Requested,
+    Retrained,
+    Tuned,
+)
 from ..state import CampaignState
 from ..store.event_log import read_events
 from ..texts import axis_label, unit_of
@@ -55,6 +63,7 @@ class CampaignRecord:
         spans: every attempt, in order of ending.
         model_of: request id -> model file in force when it was requested.
         tunings: searches of the surrogate's settings.
+        trainings: of generators, by how they ended.
         n_budget: evaluations that may be spent.
         elapsed_s: wall seconds of all sessions together.
         n_workers: workers seen.
@@ -72,6 +81,7 @@ class CampaignRecord:
     spans: Sequence[WorkSpan] = ()
     model_of: Mapping[str, str] = field(default_factory=dict)
     tunings: Sequence[Tuned] = ()
+    trainings: Sequence[GeneratorTrained | GeneratorTrainingFailed] = ()
     n_budget: int | None = None
     elapsed_s: float = 0.0
     n_workers: int = 1
@@ -129,6 +139,7 @@ def read_record(run_dir: Path, *, unit: str | None = None) -> CampaignRecord:
     """
     state = CampaignState()
     spans: list[WorkSpan] = []
+    trainings: list[GeneratorTrained | GeneratorTrainingFailed] = []
     model_of: dict[str, str] = {}
     model: str | None = None
     for event in read_events(run_dir):
@@ -136,6 +147,8 @@ def read_record(run_dir: Path, *, unit: str | None = None) -> CampaignRecord:
         if isinstance(event, Evaluated | Failed):
             outcome = "label" if isinstance(event, Evaluated) else str(event.failure.kind)
             spans.append(WorkSpan(event.worker, event.request_id, event.started_at, event.ended_at, outcome))
+        elif isinstance(event, GeneratorTrained | GeneratorTrainingFailed):
+            trainings.append(event)
         elif isinstance(event, Retrained):
             model = event.model
         elif isinstance(event, Requested) and model is not None:
@@ -152,6 +165,7 @@ def read_record(run_dir: Path, *, unit: str | None = None) -> CampaignRecord:
         spans=spans,
         model_of=model_of,
         tunings=tuple(state.tunings),
+        trainings=tuple(trainings),
         n_budget=state.budget.get("n_evaluations"),
         elapsed_s=state.elapsed_s,
         n_workers=max(1, len(state.busy_s)),

@@ -6,15 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alloysmith.agents.base import Action, Agent, Budget, CampaignView, Evaluate, Generate, Stop
-from alloysmith.generators.base import Evaluation, Generator, History, LearnedModel
+from alloysmith.generators.base import Evaluation, Failure, Generator, History, LearnedModel
 from alloysmith.generators.pcdvae.fitted import FittedPcdvae
 from alloysmith.loop import generator_training
 from alloysmith.loop.campaign import Campaign
+from alloysmith.loop.cli.live import PlainView, dashboard, event_line
 from alloysmith.loop.config import CampaignConfig
 from alloysmith.loop.controller import Controller
 from alloysmith.loop.decision import Decider
@@ -27,13 +29,18 @@ from alloysmith.loop.events import (
     Stopped,
 )
 from alloysmith.loop.execution.build import build_executor
+from alloysmith.loop.report.generator_models import generator_models
+from alloysmith.loop.report.record import read_record
 from alloysmith.loop.signals import GracefulStop
 from alloysmith.loop.state import CampaignState, catch_up, replay
 from alloysmith.loop.store.blobs import BlobStore
 from alloysmith.loop.store.event_log import LOG_NAME, EventLog, LogPosition, read_events
+from alloysmith.loop.summary import summarize
+from alloysmith.oracles.base import FailureKind
 from alloysmith.surrogates.model_file import load_state
 from alloysmith.tests.generators.pcdvae.small import TINY
 from alloysmith.tests.learner import RandomLearner
+from rich.console import Console
 
 MakeConfig = Callable[..., CampaignConfig]
 Same = Callable[[Evaluation, Evaluation], bool]
@@ -64,7 +71,7 @@ def _drive(
         config.seed,
         agent or config.agent.build(config.system.space(), config.objective.build()),
         {"search": learner},
-        None,
+        None if config.surrogate is None else config.surrogate.build(config.system.space()),
         {"bulk_modulus_gpa": "GPa"},
         BlobStore(run_dir / "models"),
         waits_for_models=config.execution.mode == "synchronous",
@@ -131,13 +138,23 @@ def test_alone_a_generator_proposes_as_in_a_campaign(make_config: MakeConfig, tm
     assert from_file.lineage == from_labels.lineage
 
 
+BAYESIAN = {
+    "agent": {"kind": "bayesian", "n_initial": 4, "batch_size": 4, "n_pool": 12, "selection": {"kind": "greedy"}},
+    "surrogate": {"kind": "polynomial"},
+}
+
+
+@pytest.mark.parametrize("agent", [{}, BAYESIAN], ids=["direct", "bayesian"])
 def test_cut_off_between_any_two_events_nothing_is_trained_twice(
-    make_config: MakeConfig, same_result: Same, tmp_path: Path
+    make_config: MakeConfig, same_result: Same, tmp_path: Path, agent: dict[str, Any]
 ) -> None:
-    config = make_config(budget__n_evaluations=16)
-    _, expected, _ = _drive(config, tmp_path / "whole", _learner(config))
+    config = make_config(budget__n_evaluations=12, **agent)
+    _, expected, events = _drive(config, tmp_path / "whole", _learner(config))
+    assert bool(expected.retrains) == bool(agent)
+    assert [event.n_train for event in events if isinstance(event, GeneratorTrained)] == [4, 6]
     lines = (tmp_path / "whole" / LOG_NAME).read_bytes().splitlines(keepends=True)
-    near = {i + k for i, line in enumerate(lines) if b'"type":"generator_train' in line for k in (0, 1)}
+    names = b'"type":"generator_train', b'"type":"retrained'
+    near = {i + k for i, line in enumerate(lines) if any(name in line for name in names) for k in (0, 1)}
     for n_lines in sorted(near):
         run_dir = tmp_path / f"cut-{n_lines}"
         Campaign.create(config, run_dir)
@@ -145,7 +162,37 @@ def test_cut_off_between_any_two_events_nothing_is_trained_twice(
         (run_dir / "models").symlink_to(tmp_path / "whole" / "models")
         _, found, events = _drive(config, run_dir, _learner(config))
         assert all(same_result(a, b) for a, b in zip(expected.evaluations, found.evaluations, strict=True)), n_lines
-        assert [event.n_train for event in events if isinstance(event, GeneratorTrained)] == [4, 6, 9]
+        assert [event.n_train for event in events if isinstance(event, GeneratorTrained)] == [4, 6]
+
+
+def test_progress_is_shown(make_config: MakeConfig, tmp_path: Path) -> None:
+    campaign = Campaign.create(make_config(), tmp_path / "run")
+    console = Console(file=StringIO(), width=200)
+    failure = Failure(FailureKind.CRASHED, "the worker was killed\nand more", {})
+    events: list[Event] = [
+        GeneratorTraining(1, 100.0, "search", 96, 0, {"share": 0.0}),
+        GeneratorTraining(2, 110.0, "search", 96, 4, {"share": 0.2, "loss": 2.0}),
+        GeneratorTraining(3, 130.0, "search", 96, 8, {"share": 0.4, "loss": 1.25}),
+        GeneratorTrainingFailed(4, 131.0, "search", 96, 1, "worker-0", failure, "retry"),
+        GeneratorTrained(5, 160.0, "search", 96, "a.safetensors", "b", None, {"share": 1.0}, "worker-0", 29.0),
+    ]
+    state, shown = campaign.state, []
+    with PlainView(console, interval_s=0.0) as view:
+        for event in events:
+            state.apply(event)
+            view.note(event, state)
+            console.print(dashboard(summarize(state), (), "run", 0.0))
+            shown.append(console.file.getvalue())
+            console.file.truncate(console.file.seek(0))
+    assert "training search on 96 labels: 0%" in shown[0]
+    assert shown[2].splitlines()[0].endswith("training search on 96 labels: 40%, loss 1.25, 1 min 00 s left")
+    assert "search on 96 labels: 40%" in shown[2].partition("\n")[2]
+    assert "training search on 96 labels: crashed, retry: the worker was killed" in shown[3]
+    assert "search, 96 labels" in shown[4]
+    assert summarize(state).as_json(tmp_path)["generator_models"] == {"search": 96}
+    clock = event_line(events[-1], state)
+    assert clock is not None
+    assert clock.plain.endswith("search trained on 96 labels in 29 s")
 
 
 class UntilLearned:
@@ -203,6 +250,9 @@ def test_a_generator_goes_on_with_the_model_it_has(make_config: MakeConfig, tmp_
     assert (failed.n_train, failed.action, failed.failure.kind) == (6, "quarantine", "not_converged")
     assert list(state.models["search"]) == [4, 6, 9]
     assert state.models["search"][6] is None
+    section = generator_models(read_record(tmp_path / "run"))
+    assert section is not None
+    assert "not_converged, quarantine: nothing can be learned from this" in section.body
 
 
 @pytest.mark.slow
@@ -240,6 +290,8 @@ def test_models_of_a_crystal_generator_can_be_opened(whole: Path) -> None:
     assert sorted(files) == [4, 6]
     learnt = {e.candidate.lineage.facts.get("n_learnt") for e in state.evaluations}
     assert learnt == {None, 4, 6}
+    (section,) = [s for s in [generator_models(read_record(whole))] if s is not None]
+    assert [f"search-00000{n}-" in section.body for n in (4, 6)] == [True, True]
     fitted = [FittedPcdvae.from_state(load_state(whole / "models" / str(files[n]))) for n in (4, 6)]
     assert [len(model.latents) for model in fitted] == [4, 6]
 

@@ -26,6 +26,9 @@ from alloysmith.loop.events import (
     Event,
     EventFormatError,
     Failed,
+    GeneratorTrained,
+    GeneratorTraining,
+    GeneratorTrainingFailed,
     Requested,
     RequestRecord,
     Resumed,
@@ -78,6 +81,9 @@ def _events() -> list[Event]:
         Failed(4, 5.5, "0000001", 2, "worker-1", 3.7, 5.4, failure, "quarantine"),
         Retrained(5, 6.5, 1, 1, "abc.safetensors", {"rmse": 0.125}, 0.75, "first fit"),
         Stopped(6, 7.5, "budget", "all spent", {}),
+        GeneratorTraining(7, 8.5, "search", 64, 3, {"share": 0.3, "loss": 1.25}),
+        GeneratorTrained(8, 9.5, "search", 64, "s-64-a.safetensors", "hash", None, {"share": 1.0}, "worker-0", 2.5),
+        GeneratorTrainingFailed(9, 10.5, "search", 96, 2, "worker-0", failure, "retry"),
     ]
 
 
