@@ -28,6 +28,7 @@ from .page import Section, page, paragraph, plot, table
 from .style import MUTED, RULE, SCALE, SERIES
 
 _NAMES = {"random": "random orderings", "local_search": "with local search", "drafts": "drawn"}
+_STAGES = {"random": "for random orderings", "local_search": "in local searches", "drafts": "of drawn structures"}
 _DASHES = ("solid", "dot", "dash", "dashdot")
 
 
@@ -102,17 +103,15 @@ def _overview(findings: Findings) -> Section:
         cells.append(
             f"<div{first}><strong>{value}</strong><span>{text}</span><small>{html.escape(about)}</small></div>"
         )
-    for key, text in (
-        ("random", "for random orderings"),
-        ("local_search", "for local search"),
-        ("drafts", "for drafts"),
-    ):
-        cells.append(f"<div><strong>{number_text(findings.calls[key])}</strong><span>labels {text}</span></div>")
-    note = (
-        f"{number_text(sum(findings.calls.values()))} labels in all, and {number_text(findings.n_single_points)} "
-        "energies without relaxation, by which drafts were screened."
-    )
-    return Section("Overview", f'<div class="figures">{"".join(cells)}</div><br>{paragraph(note)}')
+    counting = sum(row.n_correct for row in findings.table_3[1:])
+    drawn = number_text(len(findings.drafts))
+    cells.append(f"<div><strong>{number_text(counting)}</strong><span>of {drawn} drawn structures count</span></div>")
+    calls = {text: number_text(findings.calls[key]) for key, text in _STAGES.items()}
+    about = ", ".join(f"{n} {text}" for text, n in calls.items())
+    about += f"; and {number_text(findings.n_single_points)} energies without relaxation"
+    total = number_text(sum(findings.calls.values()))
+    cells.append(f"<div><strong>{total}</strong><span>labels</span><small>{about}</small></div>")
+    return Section("Overview", f'<div class="figures">{"".join(cells)}</div>')
 
 
 def _series(findings: Findings) -> list[tuple[ModelName, str, str, dict[str, object]]]:
@@ -139,7 +138,7 @@ def _table_3(findings: Findings, label: str) -> Section:
         figure.update_yaxes(title_text=f"{title}: {label}" if title else "structures that count")
         if not title:
             figure.update_yaxes(rangemode="tozero")
-        body += plot(figure, name=f"steps-{key}", height=360)
+        body += plot(figure, name=f"steps-{key}", height=380)
     note = paragraph(
         f"From the latent vectors of {initial.n_drawn} test structures, by model and way of optimizing. The dashed "
         "line is the test structures themselves. A structure counts if it passes the screening of energies and shares; "
@@ -179,9 +178,12 @@ def _by_composition(findings: Findings, label: str) -> Section:
     elements = findings.config.system.elements
     correct = [row for row in findings.drafts if FAULT not in row.info]
     panels = []
-    values = [findings.value(row) for row in correct]
-    for model in findings.config.models:
-        best = _best_of_each([row for row in correct if row.info[MODEL] == model], findings)
+    shown = {
+        model: _best_of_each([row for row in correct if row.info[MODEL] == model], findings)
+        for model in findings.config.models
+    }
+    values = [findings.value(row) for rows in shown.values() for row in rows]
+    for model, best in shown.items():
         figure = go.Figure()
         if best:
             figure.add_trace(_points(best, findings, elements, label, min(values), max(values)))
@@ -196,7 +198,7 @@ def _by_composition(findings: Findings, label: str) -> Section:
             figure.update_xaxes(title_text=f"share of {elements[0]}", tickformat=".0%")
             figure.update_yaxes(title_text=label)
         title = f"<h3>{_NAMES[model]}</h3>"
-        panels.append(f"<div>{title}{plot(figure, name=f'composition-{model}', height=440)}</div>")
+        panels.append(f"<div>{title}{plot(figure, name=f'composition-{model}', height=380)}</div>")
     note = paragraph("The best structure of each composition among those that were drawn and count, over all steps.")
     return Section("Best by composition", f'{note}<div class="columns">{"".join(panels)}</div>')
 

@@ -243,7 +243,10 @@ def test_init_writes_a_configuration_that_is_valid(alloysmith: CommandLine, tmp_
     assert "exists already" in again.err
 
 
-@pytest.mark.parametrize("name", [n for n in shipped_configs() if "/" not in n and not n.startswith("learn_")])
+@pytest.mark.parametrize(
+    "name",
+    [n for n in shipped_configs() if "/" not in n and not n.startswith("learn_") and "_pipeline" not in n],
+)
 def test_shipped_campaigns_are_valid_by_name(name: str, alloysmith: CommandLine) -> None:
     ended = alloysmith("validate", name)
     assert ended.code == 0, ended.err

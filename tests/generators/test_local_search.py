@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from alloysmith.generators.base import Evaluation
-from alloysmith.generators.local_search import LocalSearchSettings
+from alloysmith.generators.local_search import LocalSearchSettings, swap_trials
 from alloysmith.structures.settings import SystemSettings
 from alloysmith.tests.toy_campaign import ToyCampaign, unlike_neighbours
+from ase.build import bulk
 
 SPACE = SystemSettings(elements=("Ni", "Fe", "Cr"), min_fraction=0.1).space()
 
@@ -135,3 +136,20 @@ def test_fewer_unlike_pairs_than_trials_make_a_short_step():
     campaign = ToyCampaign()
     campaign.run(LocalSearchSettings(n_trials=20, n_steps=4).build("ls", space), 1 + 3 * 4, batch=5)
     assert [_facts(e)[1] for e in campaign.evaluations] == [0, *[s for s in (1, 2, 3, 4) for _ in range(3)]]
+
+
+def test_trials_exchange_two_unlike_atoms_where_they_are():
+    atoms = bulk("Ni", cubic=True) * (2, 1, 1)
+    atoms.symbols = "Ni4Fe2Cr2"
+    atoms.rattle(0.05, seed=1)
+    atoms.info = {"bulk_modulus_gpa": 180.0}
+    trials = swap_trials(np.random.default_rng(0), atoms, 9)
+    assert len({tuple(trial.numbers) for trial in trials}) == 9
+    for trial in trials:
+        (changed,) = [np.flatnonzero(trial.numbers != atoms.numbers)]
+        assert len(changed) == 2
+        assert sorted(trial.numbers) == sorted(atoms.numbers)
+        np.testing.assert_array_equal(trial.positions, atoms.positions)
+        assert trial.info == {}
+    assert len(swap_trials(np.random.default_rng(0), atoms, 100)) == 4 * 4 + 2 * 2  # all pairs of unlike atoms
+    assert swap_trials(np.random.default_rng(0), bulk("Ni"), 5) == []

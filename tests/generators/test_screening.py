@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from alloysmith.errors import StructureError
-from alloysmith.generators.screening import faults, limits_of
+from alloysmith.generators.screening import early_fault, faults, limits_of
 from ase import Atoms
 from ase.build import bulk
 
@@ -48,3 +48,20 @@ def test_rows_that_do_not_belong_together_are_refused() -> None:
         faults(REFERENCE[:1], REFERENCE[:2], limits_of(REFERENCE))
     with pytest.raises(StructureError, match="row 0 is Ni3Fe before"):
         faults(REFERENCE[:1], REFERENCE[1:2], limits_of(REFERENCE))
+
+
+@pytest.mark.parametrize(
+    ("draft", "fault"),
+    [
+        (cell("Ni2Fe2", -10.0), ""),
+        (cell("Ni2Fe2", -6.1), ""),  # whether relaxation takes too much off it is not known yet
+        (cell("Ni2Fe2", -5.9), "10.1 eV above what it may have when relaxed, more than 10 eV"),
+        (cell("Ni4", -16.0), "100 % of it is Ni, more than 75 %"),
+        (cell("Ni2Fe2", None, failure="bad_structure"), "no energy as generated: bad_structure"),
+    ],
+)
+def test_what_no_relaxation_can_mend_is_told_before_it(draft: Atoms, fault: str) -> None:
+    assert early_fault(draft, limits_of(REFERENCE)) == fault
+    if fault:  # not even the best that it could become
+        after = cell(str(draft.symbols), -16.0)
+        assert faults([draft], [after], limits_of(REFERENCE)) != [""]
