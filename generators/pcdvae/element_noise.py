@@ -40,6 +40,16 @@ def assigned(log_probabilities: np.ndarray, counts: np.ndarray, rng: np.random.G
     return types
 
 
+def with_counts(types: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Elements ``[n_atoms]`` brought to given counts by changing as few atoms as possible, which ones at random."""
+    surplus = np.bincount(types, minlength=len(counts)) - counts
+    types = types.copy()
+    free = [rng.choice(np.flatnonzero(types == k), size=n, replace=False) for k, n in enumerate(surplus) if n > 0]
+    if free:
+        types[np.concatenate(free)] = rng.permutation(np.repeat(np.arange(len(counts)), np.maximum(-surplus, 0)))
+    return types
+
+
 def shuffled(types: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
     """Elements ``[n_atoms]`` of which each takes part in a permutation with the probability σ / (1 + σ)."""
     moves = np.flatnonzero(rng.random(len(types)) < sigma / (1.0 + sigma))

@@ -3,7 +3,12 @@
 Latent vectors are drawn at random, optimized from those of the best structures, or taken from between two of them. What
 the heads say of a latent vector (phase, composition) is put on the ideal sites of the design space, and the decoder
 decides, in a few calls, which element goes where. Sites are known in a campaign, so positions need no diffusion: the
-atoms start a little off their sites instead of anywhere.
+atoms start a little off their sites instead of anywhere. And since a latent vector of a few dozen numbers does not hold
+an ordering, half of the proposals start from the elements of the structure whose latent vector was optimized, under a
+little noise, instead of from any order ("renewed").
+
+Several structures are drawn for each proposal. They are encoded, and the one is proposed that a property head thinks
+best, each time another head of the ensemble: what the heads disagree on is explored.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+import torch
 from pydantic import Field, PositiveInt, model_validator
 
 from ...errors import StructureError
@@ -26,15 +32,17 @@ from ..random_orderings import RandomOrderingsSettings
 from ..relatives import Relatives
 from ..seen import HistoryIndex, Known, known_keys, make_candidate, read_history, structure_key
 from .crystals import Crystal, crystal_from
-from .fitted import FittedPcdvae
-from .optimization import LatentOptimizationSettings, optimize_latents
+from .element_noise import with_counts
+from .fitted import FittedPcdvae, encodings
+from .optimization import LatentOptimizationSettings, PropertyEnsemble, expected, fit_ensemble, optimize_latents
 from .sampler_settings import PredictorCorrectorSettings
 from .sampling import Draft, drafts, sample
-from .settings import PcdvaeSettings
+from .settings import LossWeights, NoiseSettings, PcdvaeSettings
+from .torus import Torus
 from .training_job import PcdvaeTraining
 from .training_settings import PcdvaeTrainingSettings
 
-_MOVES = ("optimized", "sampled", "interpolated")
+_MOVES = ("renewed", "optimized", "renewed", "interpolated", "renewed", "sampled")  # taken in turn
 
 
 class PcdvaeGeneratorSettings(Settings):
@@ -46,16 +54,25 @@ class PcdvaeGeneratorSettings(Settings):
     """Labels before the model is trained for the first time."""
     growth: float = Field(default=1.5, ge=1.05)
     """Factor by which labels grow between trainings."""
-    model: PcdvaeSettings = PcdvaeSettings()
-    """Sizes, noise and weights of the losses."""
-    training: PcdvaeTrainingSettings = PcdvaeTrainingSettings(max_epochs=40, epoch_size=128, n_validation_draws=1)
+    model: PcdvaeSettings = PcdvaeSettings(
+        noise=NoiseSettings(sigma_max_ang=0.1),
+        weights=LossWeights(lattice=1.0, coordinates=1.0, phase=10.0, property=10.0),
+    )
+    """Sizes, noise and weights of the losses. Where sites are known, positions are hardly anything to learn: noise
+    is that of `start_sigma_ang`, and phase and property weigh most."""
+    training: PcdvaeTrainingSettings = PcdvaeTrainingSettings(max_epochs=15, epoch_size=128, n_validation_draws=1)
     """The first training. Those after it start from the weights of the one before."""
-    n_epochs_again: PositiveInt = 10
+    n_epochs_again: PositiveInt = 5
     """Epochs of the trainings after the first."""
     optimization: LatentOptimizationSettings = LatentOptimizationSettings(decode_at=(1000,))
     """How latent vectors are optimized; structures are drawn after the last step. The direction is the campaign's."""
-    n_levels: PositiveInt = 16
+    n_levels: PositiveInt = 8
     """Noise levels, and calls of the decoder, from which elements are drawn."""
+    n_draws: PositiveInt = 4
+    """Structures drawn for each proposal; the one that promises most is proposed."""
+    renewal: tuple[float, float] = (0.03, 0.5)
+    """Smallest and largest noise of the elements that a known structure is drawn anew from; 0.5 exchanges a third of
+    its atoms."""
     start_sigma_ang: float = Field(default=0.1, gt=0.0, le=1.0)
     """How far off their sites atoms start, Å."""
     n_best: int = Field(default=20, ge=2)
@@ -67,6 +84,8 @@ class PcdvaeGeneratorSettings(Settings):
     def _learns_something(self) -> PcdvaeGeneratorSettings:
         if self.training.max_cpu_s is not None:
             raise ValueError("training.max_cpu_s would make a campaign depend on the machine; lower max_epochs instead")
+        if not 0.0 < self.renewal[0] <= self.renewal[1]:
+            raise ValueError(f"renewal must be two positive numbers that do not descend, got {self.renewal}")
         return self
 
     def build(self, name: str, space: DesignSpace) -> PcdvaeGenerator:
@@ -76,10 +95,11 @@ class PcdvaeGeneratorSettings(Settings):
 
 @dataclass(frozen=True)
 class _Wish:
-    """A latent vector, and how it came about."""
+    """A latent vector, how it came about, and the structure whose elements are drawn anew."""
 
     latent: np.ndarray
     move: str
+    parent: Known | None = None
 
 
 @dataclass(frozen=True)
@@ -99,8 +119,12 @@ class PcdvaeGenerator:
         proposed: list[Candidate] = []
         if model is not None and n > n_random:
             fitted = FittedPcdvae.from_state(model.state)
-            wishes = self._wishes(fitted, index, history, n - n_random, rng)
-            proposed = self._realized(fitted, wishes, index, history, model.n_labels, seed)
+            n_heads = self.settings.optimization.n_heads
+            heads = fit_ensemble(fitted, n_heads, seed=model.n_labels) if n_heads else None
+            wishes = self._wishes(fitted, heads, index, history, n - n_random, rng)
+            drawn = self._drawn(fitted, wishes, rng, seed)
+            forecasts = self._forecasts(fitted, heads, drawn)
+            proposed = self._chosen(wishes, drawn, forecasts, index, history, model.n_labels, rng)
         pending = (*history.pending, *proposed)
         beside = History(history.objective, history.evaluations, pending, history.surrogate)
         random = RandomOrderingsSettings().build(self.name, self.space)
@@ -132,67 +156,139 @@ class PcdvaeGenerator:
         )
 
     def _crystal(self, known: Known, name: str) -> Crystal | None:
-        """The relaxed structure of an evaluation; ``None`` if it is none that a model can learn from."""
+        """An evaluation's structure on ideal sites, as proposals are judged, at the relaxed volume; ``None`` if it is
+        none that a model can learn from."""
         label = known.evaluation.label
         assert label is not None
         phase = self.space.phases.index(known.lattice.phase)
+        symbols = [self.space.elements[k] for k in known.occupation.tolist()]
         try:
-            return crystal_from(label.atoms, self.space.elements, phase=phase, value=float(label.values[name]))
+            volume_ang3 = abs(float(label.atoms.cell.volume)) / len(label.atoms)
+            atoms = known.lattice.decorate(symbols, volume_ang3)
+            return crystal_from(atoms, self.space.elements, phase=phase, value=float(label.values[name]))
         except StructureError:
             return None
 
     def _wishes(
-        self, fitted: FittedPcdvae, index: HistoryIndex, history: History, n: int, rng: np.random.Generator
-    ) -> list[_Wish]:
-        """``n`` latent vectors, made in the three ways in turn, whichever comes first."""
-        s = self.settings
-        first = int(rng.integers(len(_MOVES)))
-        n_of = {move: len(range((k - first) % len(_MOVES), n, len(_MOVES))) for k, move in enumerate(_MOVES)}
-        best = [self._crystal(known, history.objective.property) for known in index.best(s.n_best)]
-        known = self._encoded(fitted, [crystal for crystal in best if crystal is not None])
-        latents = {"sampled": fitted.random_latents(n_of["sampled"], rng)}
-        if n_of["optimized"]:
-            settings = s.optimization.model_copy(update={"direction": history.objective.direction})
-            starts = known[rng.integers(len(known), size=n_of["optimized"])]
-            found = optimize_latents(fitted, starts, settings, seed=int(rng.integers(2**31)))
-            latents["optimized"] = found[settings.decode_at[-1]]
-        pairs = known[rng.integers(len(known), size=(2, n_of["interpolated"]))]
-        share = rng.random((n_of["interpolated"], 1))
-        latents["interpolated"] = share * pairs[0] + (1.0 - share) * pairs[1]
-        return [_Wish(z, move) for move in _MOVES for z in latents.get(move, ())]
-
-    def _encoded(self, fitted: FittedPcdvae, best: Sequence[Crystal]) -> np.ndarray:
-        if not best:
-            return fitted.latents
-        return FittedPcdvae.of(fitted.model, fitted.property, best).latents
-
-    def _realized(
         self,
         fitted: FittedPcdvae,
+        heads: PropertyEnsemble | None,
+        index: HistoryIndex,
+        history: History,
+        n: int,
+        rng: np.random.Generator,
+    ) -> list[_Wish]:
+        """``n`` latent vectors, made in several ways in turn, whichever comes first."""
+        s = self.settings
+        first = int(rng.integers(len(_MOVES)))
+        moves = [_MOVES[(first + k) % len(_MOVES)] for k in range(n)]
+        best, latents = self._best(fitted, index, history)
+        climbers = [k for k, move in enumerate(moves) if move in ("renewed", "optimized")]
+        starts = rng.integers(len(latents), size=(2, n)).min(0)  # the better of two
+        ends = latents[starts]
+        if climbers:
+            settings = s.optimization.model_copy(update={"direction": history.objective.direction})
+            found = optimize_latents(fitted, latents[starts[climbers]], settings, seed=0, ensemble=heads)
+            ends[climbers] = found[settings.decode_at[-1]]
+        others, shares = latents[rng.integers(len(latents), size=n)], rng.random(n)
+        anywhere = fitted.random_latents(n, rng)
+        wishes = []
+        for k, move in enumerate(moves):
+            if move == "renewed":
+                wishes.append(_Wish(ends[k], move, best[starts[k]] if best else None))
+            elif move == "optimized":
+                wishes.append(_Wish(ends[k], move))
+            elif move == "interpolated":
+                wishes.append(_Wish(shares[k] * latents[starts[k]] + (1.0 - shares[k]) * others[k], move))
+            else:
+                wishes.append(_Wish(anywhere[k], move))
+        return wishes
+
+    def _best(self, fitted: FittedPcdvae, index: HistoryIndex, history: History) -> tuple[list[Known], np.ndarray]:
+        """The best structures with their latent vectors, best first; only vectors if none can be encoded."""
+        pairs = [
+            (known, self._crystal(known, history.objective.property)) for known in index.best(self.settings.n_best)
+        ]
+        best = [known for known, crystal in pairs if crystal is not None]
+        crystals = [crystal for _, crystal in pairs if crystal is not None]
+        return best, encodings(fitted.model, crystals)[0] if crystals else fitted.latents
+
+    def _drawn(
+        self, fitted: FittedPcdvae, wishes: Sequence[_Wish], rng: np.random.Generator, seed: int
+    ) -> list[list[Draft]]:
+        """Structures on ideal sites, ``n_draws`` for each wish: drafts whose elements are decided."""
+        n_draws = self.settings.n_draws
+        found = drafts(fitted.model, np.stack([wish.latent for wish in wishes]))
+        asked = [
+            self._started(draft, wish.parent, rng)
+            for wish, draft in zip(wishes, found, strict=True)
+            for _ in range(n_draws)
+        ]
+        sampler = PredictorCorrectorSettings(n_levels=self.settings.n_levels, n_corrections=0)
+        structures = sample(fitted.model, asked, sampler, seed=seed)
+        decided = [
+            replace(draft, types=self.space.occupation_of_numbers(atoms.numbers).astype(np.int64))
+            for draft, atoms in zip(asked, structures, strict=True)
+        ]
+        return [decided[k : k + n_draws] for k in range(0, len(decided), n_draws)]
+
+    def _started(self, draft: Draft, parent: Known | None, rng: np.random.Generator) -> Draft:
+        """A draft on ideal sites that starts from the elements of a parent, in its phase, brought to the composition
+        that the draft has; from any order without a parent."""
+        if parent is None:
+            return self._on_sites(draft)
+        on_sites = self._on_sites(replace(draft, phase=self.space.phases.index(parent.lattice.phase)))
+        low, high = np.log(self.settings.renewal)
+        types = with_counts(parent.occupation.astype(np.int64), on_sites.counts, rng)
+        return replace(on_sites, types=types, start_type_sigma=float(np.exp(rng.uniform(low, high))))
+
+    def _forecasts(
+        self, fitted: FittedPcdvae, heads: PropertyEnsemble | None, drawn: Sequence[Sequence[Draft]]
+    ) -> np.ndarray:
+        """What each head expects of each structure, ``[n_heads, n_wishes, n_draws]``, in the property's unit."""
+        crystals = []
+        for draft in (draft for row in drawn for draft in row):
+            assert draft.types is not None
+            assert draft.scaled_sites is not None
+            torus = Torus(draft.cell)
+            crystals.append(
+                Crystal(draft.types, draft.scaled_sites @ draft.cell, torus, draft.cell, draft.phase, np.nan)
+            )
+        with torch.no_grad():
+            found = expected(fitted, heads, torch.from_numpy(encodings(fitted.model, crystals)[0])).numpy()
+        mean, spread = float(fitted.model.value_mean), float(fitted.model.value_spread)
+        return np.asarray(mean + spread * found).reshape(len(found), len(drawn), -1)
+
+    def _chosen(
+        self,
         wishes: Sequence[_Wish],
+        drawn: Sequence[Sequence[Draft]],
+        forecasts: np.ndarray,
         index: HistoryIndex,
         history: History,
         n_learnt: int,
-        seed: int,
+        rng: np.random.Generator,
     ) -> list[Candidate]:
-        """New structures on ideal sites, in the order of the wishes."""
-        found = drafts(fitted.model, np.stack([wish.latent for wish in wishes]))
-        wanted = [self._on_sites(draft) for draft in found]
-        sampler = PredictorCorrectorSettings(n_levels=self.settings.n_levels, n_corrections=0)
-        structures = sample(fitted.model, wanted, sampler, seed=seed)
+        """For each wish the new structure that a head, drawn for it, thinks best; in the order of the wishes."""
+        sign = 1.0 if history.objective.direction == "maximize" else -1.0
         seen = known_keys(history, self.space)
         relatives = {lattice.phase: Relatives(index, lattice) for lattice in self.space.lattices}
         proposed = []
-        for wish, draft, atoms in zip(wishes, wanted, structures, strict=True):
-            lattice = self.space.lattices[draft.phase]
-            occupation = self.space.occupation_of_numbers(atoms.numbers)
-            key = structure_key(lattice, occupation)
-            if key in seen:
-                continue
-            seen.add(key)
-            parents = relatives[lattice.phase].nearest(occupation)
-            lineage = Lineage(self.name, wish.move, parents, {"forecast": draft.value, "n_learnt": n_learnt})
-            proposed.append(make_candidate(self.space, lattice, occupation, lineage, key))
+        for k, (wish, row) in enumerate(zip(wishes, drawn, strict=True)):
+            lattice = self.space.lattices[row[0].phase]
+            opinion = sign * forecasts[rng.integers(len(forecasts)), k]
+            for j in np.argsort(-opinion, kind="stable").tolist():
+                types = row[j].types
+                assert types is not None
+                occupation = types.astype(np.int8)
+                key = structure_key(lattice, occupation)
+                if key in seen:
+                    continue
+                seen.add(key)
+                facts = {"forecast": float(forecasts[:, k, j].mean()), "n_learnt": n_learnt}
+                lineage = Lineage(self.name, wish.move, relatives[lattice.phase].nearest(occupation), facts)
+                proposed.append(make_candidate(self.space, lattice, occupation, lineage, key))
+                break
         return proposed
 
     def _on_sites(self, draft: Draft) -> Draft:

@@ -110,6 +110,7 @@ def optimize_latents(
     settings: LatentOptimizationSettings,
     *,
     seed: int,
+    ensemble: PropertyEnsemble | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Mapping[int, np.ndarray]:
     """Move latent vectors to where the property is better.
@@ -117,6 +118,7 @@ def optimize_latents(
     Args:
         starts: ``[n, n_latent]``.
         seed: of the ensemble.
+        ensemble: the one to follow, where it is fitted already.
         progress: called with the number of steps made.
 
     Returns:
@@ -127,7 +129,8 @@ def optimize_latents(
     """
     if fitted.property is None:
         raise SurrogateError("the model was trained without a property, so there is nothing to optimize")
-    ensemble = fit_ensemble(fitted, settings.n_heads, seed=seed) if settings.n_heads else None
+    if ensemble is None and settings.n_heads:
+        ensemble = fit_ensemble(fitted, settings.n_heads, seed=seed)
     sign = 1.0 if settings.direction == "maximize" else -1.0
     start = torch.from_numpy(np.asarray(starts, dtype=np.float64))
     scale = torch.from_numpy(np.sqrt(fitted.latents.var(0) + np.square(fitted.deviations).mean(0)))
@@ -152,15 +155,24 @@ def optimize_latents(
     return found
 
 
+def expected(fitted: FittedPcdvae, ensemble: PropertyEnsemble | None, latents: Tensor) -> Tensor:
+    """What each head of an ensemble, or the model's own, expects of latent vectors float64 ``[n, n_latent]``:
+    ``[n_heads, n]``, in standard deviations of the training data from their mean."""
+    if ensemble is not None:
+        found: Tensor = ensemble(latents)
+        return found
+    head = fitted.model.head_value
+    assert head is not None
+    return head(latents.to(fitted.model.value_mean.dtype))[:, 0].double().unsqueeze(0)
+
+
 def _worth(
     fitted: FittedPcdvae, ensemble: PropertyEnsemble | None, latents: Tensor, sign: float, caution: float
 ) -> Tensor:
     """What is maximized, ``[n]``, in standard deviations of the training data."""
+    found = sign * expected(fitted, ensemble, latents)
     if ensemble is None:
-        head = fitted.model.head_value
-        assert head is not None
-        return sign * head(latents.to(fitted.model.value_mean.dtype))[:, 0].double()
-    found = sign * ensemble(latents)
+        return found[0]
     # the root has no slope where all heads agree, as a single one does with itself
     spread = found.var(0, correction=0).add(1e-12).sqrt()
     return found.mean(0) - caution * spread

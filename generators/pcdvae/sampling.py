@@ -42,6 +42,8 @@ class Draft:
         value: predicted property; NaN where the model has none.
         scaled_sites: where atoms start from, in the cell's vectors ``[n_atoms, 3]``; none to start from anywhere.
         start_sigma_ang: noise that the start has; the largest level that is undone.
+        types: elements that the sites start from, int64 ``[n_atoms]``, ``counts`` of each; none: any order.
+        start_type_sigma: noise of the elements that belongs to them; none: the model's largest.
     """
 
     latent: np.ndarray
@@ -51,6 +53,8 @@ class Draft:
     value: float = float("nan")
     scaled_sites: np.ndarray | None = None
     start_sigma_ang: float | None = None
+    types: np.ndarray | None = None
+    start_type_sigma: float | None = None
 
 
 @dataclass
@@ -226,7 +230,8 @@ class _Walk:
         rngs: Sequence[np.random.Generator],
     ) -> None:
         self.denoise, self.wanted, self.rngs = denoise, wanted, rngs
-        starts, positions, types = [], [], []
+        starts, type_starts, positions, types = [], [], [], []
+        most, least = (float(x) for x in type_sigmas(noise)[[0, -1]])
         for draft, rng in zip(wanted, rngs, strict=True):
             n_atoms = int(draft.counts.sum())
             even = noise.sigma_max_ang or max(Torus(draft.cell).sigma_even_ang, 2.0 * noise.sigma_min_ang)
@@ -236,20 +241,21 @@ class _Walk:
                 positions.append(rng.random((n_atoms, 3)) @ draft.cell)
             else:
                 positions.append(draft.scaled_sites @ draft.cell + start * rng.standard_normal((n_atoms, 3)))
-            types.append(rng.permutation(np.repeat(np.arange(len(draft.counts)), draft.counts)))
+            type_starts.append(max(draft.start_type_sigma or most, least))
+            if draft.types is None:
+                types.append(rng.permutation(np.repeat(np.arange(len(draft.counts)), draft.counts)))
+            else:
+                types.append(shuffled(draft.types, type_starts[-1], rng))
         sizes = [len(t) for t in types]
         self.cloud = Cloud(np.concatenate(positions), np.concatenate(types), np.repeat(np.arange(len(sizes)), sizes))
         self.sigmas = np.geomspace(starts, np.full(len(starts), noise.sigma_min_ang), n_levels)  # [n_levels, n]
-        ends = type_sigmas(noise)
-        self.type_sigmas = np.geomspace(ends[0], ends[-1], n_levels)
+        self.type_sigmas = np.geomspace(type_starts, np.full(len(starts), least), n_levels)
         self.scores, self.log_p = np.zeros((0, 3)), np.zeros((0, 0))
 
     def look(self, level: int) -> None:
         """Ask for scores and elements."""
-        sigmas = self.sigmas[level]
-        self.scores, self.log_p = self.denoise(
-            self.cloud, np.stack([sigmas, np.full(len(sigmas), self.type_sigmas[level])], 1)
-        )
+        levels = np.stack([self.sigmas[level], self.type_sigmas[level]], 1)
+        self.scores, self.log_p = self.denoise(self.cloud, levels)
 
     def step_at(self, level: int, step: float) -> None:
         """A Langevin step at a level: x + a s + sqrt(2 a) z with a = step × σ²."""
@@ -276,21 +282,22 @@ class _Walk:
 
     def renew_elements(self, level: int) -> None:
         """Elements as the decoder sees them, with as much noise as belongs to a level."""
-        self._each(lambda log_p, draft, rng: shuffled(assigned(log_p, draft.counts, rng), self.type_sigmas[level], rng))
+        self._each(lambda k, log_p, rng: shuffled(self._drawn(k, log_p, rng), float(self.type_sigmas[level, k]), rng))
 
     def settle_elements(self) -> None:
         """The likeliest elements with the given counts."""
-        self._each(lambda log_p, draft, rng: assigned(log_p, draft.counts, None))
+        self._each(lambda k, log_p, rng: self._drawn(k, log_p, None))
+
+    def _drawn(self, k: int, log_p: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+        return assigned(log_p, self.wanted[k].counts, rng)
 
     def take_likeliest_elements(self) -> None:
         """Each atom's likeliest element, whatever that makes of the composition."""
         self.cloud.types = self.log_p.argmax(-1)
 
-    def _each(self, change: Callable[[np.ndarray, Draft, np.random.Generator], np.ndarray]) -> None:
-        parts = np.split(self.log_p, self.cloud.ends)
-        self.cloud.types = np.concatenate(
-            [change(log_p, draft, rng) for log_p, draft, rng in zip(parts, self.wanted, self.rngs, strict=True)]
-        )
+    def _each(self, change: Callable[[int, np.ndarray, np.random.Generator], np.ndarray]) -> None:
+        parts = zip(np.split(self.log_p, self.cloud.ends), self.rngs, strict=True)
+        self.cloud.types = np.concatenate([change(k, log_p, rng) for k, (log_p, rng) in enumerate(parts)])
 
     def _of_atoms(self, values: np.ndarray) -> np.ndarray:
         return np.asarray(values[self.cloud.owner][:, None])

@@ -41,6 +41,7 @@ EXTRA = {
         "n_initial": 20,
         "growth": 10.0,
         "n_levels": 1,
+        "n_draws": 2,
         "n_best": 2,
         "model": {
             **TINY.model_dump(mode="json"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from alloysmith.generators.pcdvae.element_noise import assigned, shuffled, whole_counts
+from alloysmith.generators.pcdvae.element_noise import assigned, shuffled, whole_counts, with_counts
 from alloysmith.generators.pcdvae.sampler_settings import LangevinSettings, PredictorCorrectorSettings
 from alloysmith.generators.pcdvae.sampling import Cloud, Draft, drafts, draw, sample
 from alloysmith.generators.pcdvae.settings import NoiseSettings
@@ -99,6 +99,40 @@ def test_elements_keep_their_numbers() -> None:
     assert shuffled(best, 0.0, rng).tolist() == best.tolist()
     moved = np.mean([np.mean(shuffled(np.arange(54), 1.0, rng) != np.arange(54)) for _ in range(200)])
     assert moved == pytest.approx(0.5, abs=0.05)
+
+
+def test_elements_are_brought_to_counts_by_the_fewest_changes() -> None:
+    types = np.repeat([0, 1, 2], [6, 4, 2])
+    changed = with_counts(types, np.array([3, 4, 5]), np.random.default_rng(0))
+    assert np.bincount(changed).tolist() == [3, 4, 5]
+    assert (changed != types).sum() == 3
+    np.testing.assert_array_equal(with_counts(types, np.array([6, 4, 2]), np.random.default_rng(0)), types)
+
+
+def test_elements_that_a_draft_starts_from_are_drawn_anew_as_far_as_its_noise_goes() -> None:
+    levels_seen = []
+
+    def believer(cloud: Cloud, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What a decoder can know that has learnt nothing but the noise: an atom's element, the composition else."""
+        levels_seen.append(levels[:, 1])
+        shown = np.eye(2)[cloud.types] + 0.5 * levels[cloud.owner, 1:]
+        return np.zeros((len(shown), 3)), np.log(shown / shown.sum(1, keepdims=True))
+
+    sites = np.random.default_rng(1).random((50, 3))
+    types = np.random.default_rng(2).permutation(np.repeat([0, 1], 25))
+    anew = Draft(np.zeros(1), 0, np.array([25, 25]), np.eye(3) * 10.0, scaled_sites=sites, start_sigma_ang=0.1)
+    little = Draft(**{**vars(anew), "types": types, "start_type_sigma": 0.02})
+    much = Draft(**{**vars(anew), "types": types, "start_type_sigma": 0.5})
+    noise = NoiseSettings(sigma_min_ang=0.05, sigma_max_ang=0.2)
+    wanted = [anew, little, much] * 10
+    rngs = [np.random.default_rng(k) for k in range(len(wanted))]
+    cloud = draw(believer, wanted, noise, PredictorCorrectorSettings(n_levels=4, n_corrections=0), rngs)
+    np.testing.assert_allclose(levels_seen[0], [5.0, 0.02, 0.5] * 10)
+    np.testing.assert_allclose(levels_seen[-1], 0.01)
+    found = cloud.types.reshape(10, 3, 50)
+    assert (found.sum(-1) == 25).all()
+    kept = (found == types).mean((0, 2))
+    assert kept[1] > 0.9 > kept[2] > 0.6 > kept[0]
 
 
 def test_drafts_follow_the_heads_and_samples_follow_the_drafts() -> None:
