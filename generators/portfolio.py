@@ -42,8 +42,9 @@ from ..structures.space import DesignSpace
 from .base import Candidate, Generator, History
 from .learned import Learner, PlannedTraining
 from .member_settings import MemberSettings
-from .seen import candidate_key, pending_keys, read_history
+from .seen import Arrival, candidate_key, pending_keys, read_history
 
+_TOP = 0.1  # of the structures known; otherwise the first dozens would all yield something, whoever they are from
 _PRIOR_EVALUATIONS = 4.0  # that the prior of a member's yield is worth
 
 
@@ -55,11 +56,11 @@ class PortfolioSettings(Settings):
     """The generators, under names of your choice; in lineages and reports they are called `portfolio/member`."""
     scheme: Literal["thompson", "even"] = "thompson"
     """`thompson` gives most to whoever yields most; `even` gives all members the same."""
-    window: PositiveInt = 50
+    window: PositiveInt = 100
     """Latest evaluations of all members together that yields are counted in."""
-    n_best: PositiveInt = 5
-    """Best distinct structures so far that an evaluation has to come in among: it yields 1 as the new best, evenly less
-    down to 1/n_best as the last of them, and 0 behind them or as a failure."""
+    n_best: PositiveInt = 20
+    """An evaluation yields 1 as the new best, evenly less down to 0 behind the best tenth of the different structures
+    labelled so far, or this many of them where that is fewer."""
     even_share: float = Field(default=0.4, ge=0.0, le=1.0)
     """Share of the proposals that is split evenly, whatever members yield; with 0.4, each of four gets a tenth at
     least."""
@@ -85,9 +86,11 @@ class PortfolioSettings(Settings):
         return Portfolio(name, space, self, members)
 
 
-def credit(rank: int | None, n_best: int) -> float:
-    """What an evaluation yields that came in at ``rank`` (see :class:`~.seen.Arrival`): 1 to 0 behind ``n_best``."""
-    return 0.0 if rank is None or rank >= n_best else 1.0 - rank / n_best
+def credit(arrival: Arrival, n_best: int) -> float:
+    """What an evaluation yields: from 1 for a new best, evenly less, to 0 behind the best tenth, or ``n_best``."""
+    if arrival.rank is None:
+        return 0.0
+    return max(0.0, 1.0 - arrival.rank / min(n_best, max(1.0, _TOP * arrival.n_known)))
 
 
 @dataclass(frozen=True)
@@ -149,13 +152,13 @@ class Portfolio:
         index = read_history(history, self.space)
         n_latest = self.settings.window
         latest = [
-            (arrival.position, member, arrival.rank)
+            (arrival.position, member, credit(arrival, self.settings.n_best))
             for member, generator in self.members.items()
             for arrival in index.arrivals(generator.name)[-n_latest:]
         ]
         total, n = dict.fromkeys(self.members, 0.0), dict.fromkeys(self.members, 0)
-        for _, member, rank in sorted(latest)[-n_latest:]:
-            total[member] += credit(rank, self.settings.n_best)
+        for _, member, gained in sorted(latest)[-n_latest:]:
+            total[member] += gained
             n[member] += 1
         return {member: Yield(total[member], n[member]) for member in self.members}
 

@@ -77,10 +77,12 @@ class Arrival:
         position: of the evaluation in the history.
         rank: how many distinct structures were at least as good, 0 for a new best; ``None`` for failures, for
             structures that had been labelled before, and outside the space.
+        n_known: distinct structures with a label, this one included if it is one.
     """
 
     position: int
     rank: int | None
+    n_known: int
 
 
 class HistoryIndex:
@@ -116,7 +118,7 @@ class HistoryIndex:
             self._read.append(evaluation)
             known = self._known(evaluation, history.score(evaluation))
             rank = None if known is None else self._add(known, position)
-            self._arrivals[evaluation.candidate.lineage.generator].append(Arrival(position, rank))
+            self._arrivals[evaluation.candidate.lineage.generator].append(Arrival(position, rank, len(self._ranked)))
 
     def _known(self, evaluation: Evaluation, score: float | None) -> Known | None:
         candidate = evaluation.candidate

@@ -47,8 +47,8 @@ def generators(record: CampaignRecord) -> Section | None:
     n_best = _n_best(record)
     works = _works(record, names, n_best)
     intro = (
-        f"An evaluation yields 1 as the best structure so far, evenly less down to 1/{n_best} as the last of the best "
-        f"{n_best} different ones, and 0 behind them, as a failure or as a repetition."
+        "An evaluation yields 1 as the best structure so far, evenly less down to 0 behind the best tenth of the "
+        f"different structures so far, or the best {n_best}; as a failure or a repetition it yields nothing."
     )
     body = paragraph(intro) + plot(_figure(works, len(record.evaluations)), name="generators", height=520)
     return Section("Generators", body + _table(record, works))
@@ -70,7 +70,7 @@ def _works(record: CampaignRecord, names: list[str], n_best: int) -> list[_Work]
     works = []
     for name in names:
         arrivals = index.arrivals(name)
-        yields = np.array([credit(arrival.rank, n_best) for arrival in arrivals])
+        yields = np.array([credit(arrival, n_best) for arrival in arrivals])
         n_new_best = sum(arrival.rank == 0 for arrival in arrivals)
         works.append(_Work(name, np.array([arrival.position for arrival in arrivals]), yields, n_new_best))
     return works

@@ -215,8 +215,9 @@ def test_yields_are_those_of_a_loop_over_the_whole_history(
         if label is not None and lineage.facts[KEY] not in scores:
             score = sign * label.values[SCORE]
             rank = sum(other >= score for other in scores.values())
-            gained = max(0.0, (n_best - rank) / n_best)
             scores[lineage.facts[KEY]] = score
+            n_top = min(n_best, max(1.0, 0.1 * len(scores)))
+            gained = max(0.0, 1.0 - rank / n_top)
         if lineage.generator.startswith("all/"):
             credits.append((lineage.generator.removeprefix("all/"), gained))
     latest = credits[-window:]
