@@ -51,7 +51,7 @@ def connection(*settings: WorkerSettings) -> Iterator[None]:
     A private Ray has room for all of ``settings`` at once.
 
     Raises:
-        ExecutorError: there is no such cluster.
+        ExecutorError: there is no such cluster, or it does not have what the workers reserve.
     """
     on_ray = [(s.ray, s.n_workers or usable_cores()) for s in settings if s.executor == "ray"]
     if not on_ray:
@@ -63,7 +63,8 @@ def connection(*settings: WorkerSettings) -> Iterator[None]:
     for ray, n_workers in on_ray:
         resources.update({name: amount * n_workers for name, amount in ray.resources.items()})
     cpus = sum(ray.cpus_per_worker * n_workers for ray, n_workers in on_ray)
-    with ray_connection(address=on_ray[0][0].address, cpus=cpus, resources=resources):
+    gpus = sum(ray.gpus_per_worker * n_workers for ray, n_workers in on_ray)
+    with ray_connection(address=on_ray[0][0].address, cpus=cpus, gpus=gpus, resources=resources):
         yield
 
 

@@ -156,8 +156,8 @@ class RayExecutor(WorkerPool[RayWorker]):
             own = {name: amount * n_actors for name, amount in (resources or {}).items()}
             _connect(address, n_actors * cpus_per_worker, own)
         try:
-            wanted = {"CPU": cpus_per_worker, "GPU": gpus_per_worker, **(resources or {})}
-            _check_resources({name: amount for name, amount in wanted.items() if amount > 0}, n_actors)
+            each = {"CPU": cpus_per_worker, "GPU": gpus_per_worker, **(resources or {})}
+            _check_resources({name: amount * n_actors for name, amount in each.items()})
             self._factory = ray.put(factory)
             self._actor_class = ray.remote(_Actor).options(
                 num_cpus=cpus_per_worker,
@@ -197,11 +197,11 @@ class RayExecutor(WorkerPool[RayWorker]):
 
 
 @contextmanager
-def ray_connection(*, address: str, cpus: float, resources: Mapping[str, float]) -> Iterator[None]:
+def ray_connection(*, address: str, cpus: float, gpus: float, resources: Mapping[str, float]) -> Iterator[None]:
     """Inside, executors share one connection, instead of each starting or joining Ray anew.
 
     Args:
-        cpus, resources: that workers reserve at once, all together.
+        cpus, gpus, resources: that workers reserve at once, all together.
 
     Raises:
         ExecutorError: as :class:`RayExecutor` does.
@@ -211,6 +211,7 @@ def ray_connection(*, address: str, cpus: float, resources: Mapping[str, float])
         return
     _connect(address, cpus, resources)
     try:
+        _check_resources({"CPU": cpus, "GPU": gpus, **resources})
         yield
     finally:
         ray.shutdown()
@@ -249,16 +250,16 @@ def _look_for_cluster(address: str) -> None:
         ) from error
 
 
-def _check_resources(per_worker: Mapping[str, float], n_workers: int) -> None:
+def _check_resources(wanted: Mapping[str, float]) -> None:
     """Compare with what the cluster has: Ray would wait for ever, in silence, for what nobody has."""
     have = ray.cluster_resources()
     lacking = [
-        f"{amount * n_workers:g} {name} (it has {have.get(name, 0.0):g})"
-        for name, amount in per_worker.items()
-        if amount * n_workers > have.get(name, 0.0) + 1e-9
+        f"{amount:g} {name} (it has {have.get(name, 0.0):g})"
+        for name, amount in wanted.items()
+        if amount > have.get(name, 0.0) + 1e-9
     ]
     if lacking:
         raise ExecutorError(
-            f"{n_workers} workers need {', '.join(lacking)} of the Ray cluster; lower execution.n_workers or what each "
-            "worker reserves in execution.ray"
+            f"the workers need {', '.join(lacking)} of the Ray cluster; lower n_workers or what each of them reserves "
+            "under `ray`, in execution and, if there is one, execution.training"
         )

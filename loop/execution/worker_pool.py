@@ -115,6 +115,7 @@ class WorkerPool(ABC, Generic[W]):
     def __init__(self, n_workers: int, judge: Judge | None = None) -> None:
         self._n_workers = n_workers
         self._judge = judge
+        self._what = "evaluation" if judge is None else "job"
         self._queue: deque[Task] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._cancelled: set[str] = set()
@@ -226,7 +227,7 @@ class WorkerPool(ABC, Generic[W]):
                 self._resent.add(worker.tasks[0].task_id)  # once: a worker may die idle every time
                 self._replace(worker)
             case Death(cause, details):
-                reason = f"the worker {cause} during the evaluation"
+                reason = f"the worker {cause} during the {self._what}"
                 self._fail_running(worker, Failure(FailureKind.CRASHED, reason, details))
                 self._replace(worker)
 
@@ -237,7 +238,7 @@ class WorkerPool(ABC, Generic[W]):
             self._fail_to_start(worker, Failure(FailureKind.UNAVAILABLE, message))
             return
         deadline_s = worker.tasks[0].deadline_s
-        message = f"the evaluation was killed after {waited_s:.1f} s; its deadline was {deadline_s:g} s"
+        message = f"the {self._what} was killed after {waited_s:.1f} s; its deadline was {deadline_s:g} s"
         self._fail_running(worker, Failure(FailureKind.TIMED_OUT, message, {"deadline_s": deadline_s}))
         self._replace(worker)
 

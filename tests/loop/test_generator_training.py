@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 from alloysmith.agents.base import Action, Agent, Budget, CampaignView, Evaluate, Generate, Stop
+from alloysmith.errors import ConfigError
 from alloysmith.generators.base import Evaluation, Failure, Generator, History, LearnedModel
 from alloysmith.generators.pcdvae.fitted import FittedPcdvae
 from alloysmith.loop import generator_training
 from alloysmith.loop.campaign import Campaign
 from alloysmith.loop.cli.live import PlainView, dashboard, event_line
-from alloysmith.loop.config import CampaignConfig
+from alloysmith.loop.config import CampaignConfig, check_config
 from alloysmith.loop.controller import Controller
 from alloysmith.loop.decision import Decider
 from alloysmith.loop.events import (
@@ -28,6 +29,7 @@ from alloysmith.loop.events import (
     GeneratorTrainingFailed,
     Stopped,
 )
+from alloysmith.loop.execution.base import ExecutorError
 from alloysmith.loop.execution.build import build_executor
 from alloysmith.loop.report.generator_models import generator_models
 from alloysmith.loop.report.record import read_record
@@ -306,6 +308,25 @@ def test_a_crystal_generator_is_trained_to_the_same_bits_elsewhere(
     expected, found = replay(whole), replay(tmp_path / "run")
     assert found.models == expected.models  # their names end with hashes
     assert all(same_result(a, b) for a, b in zip(expected.evaluations, found.evaluations, strict=True))
+
+
+@pytest.mark.ray
+def test_a_cluster_without_such_gpus_is_noticed_before_anything_is_evaluated(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    place = {"executor": "ray", "ray": {"gpus_per_worker": 999}}
+    campaign = Campaign.create(_pcdvae(make_config, execution__training=place), tmp_path / "run")
+    with pytest.raises(ExecutorError, match=r"999 GPU \(it has \d+\) .*execution\.training"):
+        campaign.run()
+    assert campaign.state.n_requested == 0
+
+
+def test_places_that_cannot_be_are_refused(make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match="the in_process executor has one worker"):
+        check_config(make_config(execution__training={"executor": "in_process", "n_workers": 2}))
+    here, there = {"address": "local"}, {"executor": "ray", "ray": {"address": "auto"}}
+    with pytest.raises(ConfigError, match=r"execution\.training\.ray\.address: a driver has one connection to Ray"):
+        check_config(make_config(execution={"executor": "ray", "ray": here, "training": there}))
 
 
 @pytest.mark.slow
