@@ -310,6 +310,23 @@ def test_a_crystal_generator_is_trained_to_the_same_bits_elsewhere(
     assert all(same_result(a, b) for a, b in zip(expected.evaluations, found.evaluations, strict=True))
 
 
+def test_members_of_a_portfolio_are_trained(make_config: MakeConfig, same_result: Same, tmp_path: Path) -> None:
+    sizes = {"n_channels": 4, "n_layers": 1, "n_steps": 4, "n_samples": 8, "n_rounds": 1, "n_calls": 2}
+    members = {name: {"kind": "ordering_model", "n_initial": n, **sizes} for name, n in (("early", 8), ("late", 11))}
+    mix = {"kind": "portfolio", "members": {**members, "random": {"kind": "random"}}, "scheme": "even"}
+    config = make_config(generators={"mix": mix}, agent__generator="mix", agent__batch_size=6)
+    config = config.model_copy(update={"budget": config.budget.model_copy(update={"n_evaluations": 24})})
+    campaign = Campaign.create(config, tmp_path / "run")
+    campaign.run()
+    assert {name: list(models) for name, models in campaign.state.models.items()} == {
+        "mix/early": [11, 15],
+        "mix/late": [11, 15],
+    }
+    learnt = {(e.candidate.lineage.generator, e.candidate.lineage.facts.get("n_learnt")) for e in campaign.best(24)}
+    assert {("mix/early", 11), ("mix/late", 11), ("mix/early", 15), ("mix/late", 15)} <= learnt
+    assert len(list((tmp_path / "run" / "models").glob("mix-early-0000*.safetensors"))) == 2
+
+
 @pytest.mark.ray
 def test_a_cluster_without_such_gpus_is_noticed_before_anything_is_evaluated(
     make_config: MakeConfig, tmp_path: Path
