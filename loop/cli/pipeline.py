@@ -28,8 +28,8 @@ def pipeline(
     Random orderings of many compositions are labelled and divided into training, validation and test; a share of them
     is improved by local search. One model (P-CDVAE) learns from the random orderings, another from these and the
     improved ones. The latent vectors of the test structures are optimized; structures drawn on the way are screened by
-    their energy, relaxed and labelled. It prints, by model and step, how many of them count, and their mean, best ten
-    and best.
+    their energy, relaxed and labelled. It prints, by model and step, how many of them count, their mean, best ten and
+    best, and the mean of the same atoms in random order.
 
     DIR then holds the structures of each stage, the models, table3 and table_a1 (.csv, .md) and report.html. The same
     command goes on with a pipeline that was interrupted or killed, and ends with the same files.
@@ -58,7 +58,8 @@ def pipeline(
     calls = end.findings.calls
     output().print(
         f"labels: {calls['random']:,} of random orderings, {calls['local_search']:,} in local searches, "
-        f"{calls['drafts']:,} of what was drawn; besides {end.findings.n_single_points:,} energies without relaxation",
+        f"{calls['drafts']:,} of what was drawn, {calls['shuffled']:,} of the same atoms in random order; besides "
+        f"{end.findings.n_single_points:,} energies without relaxation",
         markup=False,
     )
     output().print(f"wrote {files.table_3}.csv, {files.table_a1}.csv and {files.report}", markup=False)
@@ -70,7 +71,7 @@ def _table(findings: Findings) -> Table:
     unit = unit_of(findings.config.objective.property)
     for name in ("model", "optimization"):
         table.add_column(name, overflow="fold")
-    for name in ("step", "drawn", "count", "in phase", f"mean {unit}", "best ten", "best"):
+    for name in ("step", "drawn", "count", "in phase", f"mean {unit}", "best ten", "best", "shuffled"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in table_3_cells(findings)[1:]:
         table.add_row(*row)

@@ -77,10 +77,13 @@ class OptimizationSettings(DrawingSettings):
 
 
 class PipelineScreeningSettings(Settings):
-    """Which drawn structures count as correct; see `alloysmith screen`."""
+    """Which drawn structures count as correct (see `alloysmith screen`), and what they are compared with."""
 
     max_relaxation_ev: float = Field(default=10.0, ge=0.0)
     """Energy that relaxation may take off a cell, eV."""
+    shuffles: bool = True
+    """Whether each structure that counts is labelled once more with its atoms in random order. The difference is what
+    the order is worth; the rest is the composition."""
 
 
 class PipelineExecutionSettings(ExecutionSettings):
@@ -117,7 +120,7 @@ class PipelineConfig(Settings):
     optimizations: dict[str, OptimizationSettings] = Field(min_length=1)
     """How latent vectors of the test structures are optimized, under names of your choice."""
     screening: PipelineScreeningSettings = PipelineScreeningSettings()
-    """Which drawn structures count."""
+    """Which drawn structures count, and what they are compared with."""
     execution: PipelineExecutionSettings = PipelineExecutionSettings()
     """Where and how all of it is done. Nothing here changes the results, but for what misses a deadline."""
 

@@ -22,7 +22,7 @@ from ..rounds.files import put
 from .config import ModelName, PipelineConfig
 from .data import CALLS, START
 from .generation import MODEL, OPTIMIZATION, STEP
-from .screening import FAULT, IS_LABELLED
+from .screening import FAULT, IS_LABELLED, IS_SHUFFLED, SHUFFLED_PREFIX
 from .site import SPLIT, PipelineFiles
 
 PERCENTILES = (50, 75, 90, 95, 99, 100)
@@ -40,6 +40,7 @@ class StepRow:
         n_correct: those that count.
         n_in_phase: those of them that, relaxed, are in the phase that the model said.
         mean, mean_top, best: of the objective's property over those that count; NaN without any.
+        mean_shuffled: of the same atoms in random order; NaN where that was not asked for.
     """
 
     model: str
@@ -51,6 +52,7 @@ class StepRow:
     mean: float
     mean_top: float
     best: float
+    mean_shuffled: float
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def read_findings(files: PipelineFiles, config: PipelineConfig) -> Findings:
         "random": len(random),
         "local_search": sum(int(row.info[CALLS]) for row in searched),
         "drafts": sum(bool(row.info[IS_LABELLED]) for row in drafts),
+        "shuffled": sum(bool(row.info.get(IS_SHUFFLED)) for row in drafts),
     }
     return Findings(config, random, searched, drafts, table_3, table_a1, best, calls, len(drafts))
 
@@ -165,7 +168,10 @@ def _row(
 ) -> StepRow:
     values = np.sort([sign * float(row.info[name]) for row in correct])[::-1] * sign
     mean, top, best = (float(part.mean()) if len(part) else np.nan for part in (values, values[:_N_TOP], values[:1]))
-    return StepRow(model, form, step, len(drawn), len(correct), sum(map(_is_in_phase, correct)), mean, top, best)
+    shuffled = [row.info[SHUFFLED_PREFIX + name] for row in correct if SHUFFLED_PREFIX + name in row.info]
+    n_in_phase = sum(map(_is_in_phase, correct))
+    of_shuffled = float(np.mean(shuffled)) if shuffled else np.nan
+    return StepRow(model, form, step, len(drawn), len(correct), n_in_phase, mean, top, best, of_shuffled)
 
 
 def _is_in_phase(atoms: Atoms) -> bool:
@@ -245,11 +251,12 @@ def table_3_cells(findings: Findings) -> list[list[str]]:
             str(row.n_drawn),
             str(row.n_correct),
             str(row.n_in_phase),
-            *("" if np.isnan(x) else f"{x:.2f}" for x in (row.mean, row.mean_top, row.best)),
+            *("" if np.isnan(x) else f"{x:.2f}" for x in (row.mean, row.mean_top, row.best, row.mean_shuffled)),
         ]
         for row in findings.table_3
     ]
-    return [[*header, f"mean_{name}", f"mean_top_{_N_TOP}_{name}", f"best_{name}"], *rows]
+    header += [f"mean_{name}", f"mean_top_{_N_TOP}_{name}", f"best_{name}", f"mean_{SHUFFLED_PREFIX}{name}"]
+    return [header, *rows]
 
 
 def table_a1_cells(findings: Findings) -> list[list[str]]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 from ase import Atoms
 
 from ...generators.screening import ENERGY, Limits, early_fault, faults, limits_of
+from ...oracles.base import Label
+from ...structures.base import Phase
 from ...structures.files import read_structures, write_structures
 from ..rows import labelled_row
+from ..seeding import derive_seed
 from .generation import MODEL
 from .site import Site
 
@@ -14,32 +20,48 @@ FAULT = "fault"
 """In the info of drafts that do not count: what is wrong with them."""
 IS_LABELLED = "was_labelled"
 """In the info of drafts: whether a label was asked for."""
+IS_SHUFFLED, SHUFFLED_PREFIX = "was_shuffled", "shuffled_"
+"""In the info of drafts: whether a label was asked for with their atoms in random order, and how the name of its value
+begins."""
 DRAWN_ENERGY = "drawn_energy_ev_per_atom"
 """In the info of drafts: energy as they were drawn."""
+
+_JOURNALS = ("screening", "drafts", "shuffled")
 
 
 def label_drafts(site: Site) -> None:
     """Find out which drafts are crystals, and label these, unless that was done before.
 
     A draft counts if it passes the filter of :mod:`~alloysmith.generators.screening` with the data that its model
-    learnt from. What cannot pass it, by its energy as drawn, is not relaxed.
+    learnt from. What cannot pass it, by its energy as drawn, is not relaxed. Each one that counts is labelled once more
+    with its atoms in random order, if the configuration says so: that is what its composition alone is worth.
 
     Raises:
         Ending: a signal, or the oracle is broken.
     """
-    files, config = site.files, site.config
+    files = site.files
     if files.labelled_drafts.is_file():
         return
-    drafts = read_structures(files.drafts)
+    rows = _screened(site, read_structures(files.drafts))
+    if site.config.screening.shuffles:
+        _compare_with_shuffled(site, rows)
+    write_structures(files.labelled_drafts, rows)
+    for name in _JOURNALS:
+        files.journal(name).unlink(missing_ok=True)
+
+
+def _screened(site: Site, drafts: Sequence[Atoms]) -> list[Atoms]:
+    """The drafts, relaxed and labelled unless their energy forbids it, with what is wrong with them."""
+    files, config = site.files, site.config
     limits = {name: limits_of(files.data(name, "train"), config.screening.max_relaxation_ev) for name in config.models}
-    journals = files.journal("screening"), files.journal("drafts")
-    nothing = [None] * len(drafts)
-    energies = site.label("screening", config.single_points(), drafts, nothing, journals[0])
-    before = [labelled_row(_bare(draft), result) for draft, result in zip(drafts, energies, strict=True)]
+    bare = [_bare(draft) for draft in drafts]
+    phases: list[Phase | None] = [None] * len(drafts)
+    energies = site.label("screening", config.single_points(), bare, phases, files.journal("screening"))
+    before = [labelled_row(atoms, result) for atoms, result in zip(bare, energies, strict=True)]
     early = [early_fault(row, limits[draft.info[MODEL]]) for row, draft in zip(before, drafts, strict=True)]
     chosen = [k for k, fault in enumerate(early) if not fault]
     results = site.label(
-        "labelling", config.oracle, [_bare(drafts[k]) for k in chosen], [None] * len(chosen), journals[1]
+        "labelling", config.oracle, [bare[k] for k in chosen], phases[: len(chosen)], files.journal("drafts")
     )
     rows = [draft.copy() for draft in drafts]
     for k, row in enumerate(rows):
@@ -49,15 +71,30 @@ def label_drafts(site: Site) -> None:
         if early[k]:
             row.info[FAULT] = early[k]
     for k, result in zip(chosen, results, strict=True):
-        after = labelled_row(_bare(drafts[k]), result)
+        after = labelled_row(bare[k], result)
         rows[k].set_cell(after.cell, scale_atoms=False)
         rows[k].positions = after.positions
         rows[k].info |= after.info
         if fault := _fault(before[k], after, limits[drafts[k].info[MODEL]]):
             rows[k].info[FAULT] = fault
-    write_structures(files.labelled_drafts, rows)
-    for journal in journals:
-        journal.unlink(missing_ok=True)
+    return rows
+
+
+def _compare_with_shuffled(site: Site, rows: Sequence[Atoms]) -> None:
+    """Note in each row that counts the property of the same atoms in random order, unless that cannot be labelled."""
+    name, seed = site.config.objective.property, derive_seed(site.config.seed, 0, "shuffled")
+    chosen = [k for k, row in enumerate(rows) if FAULT not in row.info]
+    shuffled = []
+    for k in chosen:
+        atoms = _bare(rows[k])
+        atoms.numbers = np.random.default_rng([seed, k]).permutation(atoms.numbers)
+        shuffled.append(atoms)
+    journal = site.files.journal("shuffled")
+    results = site.label("shuffling", site.config.oracle, shuffled, [None] * len(shuffled), journal)
+    for k, result in zip(chosen, results, strict=True):
+        rows[k].info[IS_SHUFFLED] = True
+        if isinstance(result, Label):
+            rows[k].info[SHUFFLED_PREFIX + name] = float(result.values[name])
 
 
 def _bare(atoms: Atoms) -> Atoms:

@@ -22,7 +22,9 @@ from ..rounds.endings import Limits
 from ..rounds.labels import all_results
 from .config import ModelName, PipelineConfig
 
-Stage = Literal["random orderings", "local search", "training", "optimizing", "drawing", "screening", "labelling"]
+Stage = Literal[
+    "random orderings", "local search", "training", "optimizing", "drawing", "screening", "labelling", "shuffling"
+]
 OnProgress = Callable[[Stage, str], None]
 """Called with the stage, and how far it is."""
 

@@ -29,6 +29,7 @@ from .style import MUTED, RULE, SCALE, SERIES
 
 _NAMES = {"random": "random orderings", "local_search": "with local search", "drafts": "drawn"}
 _STAGES = {"random": "for random orderings", "local_search": "in local searches", "drafts": "of drawn structures"}
+_STAGES |= {"shuffled": "of these with atoms in random order"}
 _DASHES = ("solid", "dot", "dash", "dashdot")
 
 
@@ -142,10 +143,11 @@ def _table_3(findings: Findings, label: str) -> Section:
     note = paragraph(
         f"From the latent vectors of {initial.n_drawn} test structures, by model and way of optimizing. The dashed "
         "line is the test structures themselves. A structure counts if it passes the screening of energies and shares; "
-        "it is in phase if, relaxed, it is in the one that its model said."
+        "it is in phase if, relaxed, it is in the one that its model said. In the last column the mean of the same "
+        "atoms in random order: what is above it is due to the order, what changes of it to the composition."
     )
     cells = table_3_cells(findings)
-    header = ["model", "optimization", "step", "drawn", "count", "in phase", "mean", "best ten", "best"]
+    header = ["model", "optimization", "step", "drawn", "count", "in phase", "mean", "best ten", "best", "shuffled"]
     rows = [[html.escape(_NAMES.get(row[0], row[0])), *map(html.escape, row[1:])] for row in cells[1:]]
     return Section(
         "Steps of the optimization",

@@ -170,6 +170,9 @@ def test_the_tables_are_of_the_files(ended: tuple[PipelineFiles, PipelineEnd]) -
         assert (int(row["drawn"]), int(row["correct"])) == (len(mine), len(values))
         if values:
             assert float(row[f"best_{NAME}"]) == pytest.approx(max(values), abs=0.006)
+            shuffled = [d.info[f"shuffled_{NAME}"] for d in mine if FAULT not in d.info]
+            assert float(row[f"mean_shuffled_{NAME}"]) == pytest.approx(np.mean(shuffled), abs=0.006)
+            assert shuffled != values
             top = np.sort(values)[-10:]
             assert float(row[f"mean_top_10_{NAME}"]) == pytest.approx(top.mean(), abs=0.006)
     for row in read_table(files.table_a1):
@@ -186,6 +189,7 @@ def test_the_tables_are_of_the_files(ended: tuple[PipelineFiles, PipelineEnd]) -
         "random": 20,
         "local_search": 6 * len(findings.searched),
         "drafts": sum(d.info[IS_LABELLED] for d in drafts),
+        "shuffled": sum(FAULT not in d.info for d in drafts),
     }
 
 
