@@ -28,8 +28,12 @@ from .page import Section, page, paragraph, plot, table
 from .style import MUTED, RULE, SCALE, SERIES
 
 _NAMES = {"random": "random orderings", "local_search": "with local search", "drafts": "drawn"}
-_STAGES = {"random": "for random orderings", "local_search": "in local searches", "drafts": "of drawn structures"}
-_STAGES |= {"shuffled": "of these with atoms in random order"}
+_STAGES = {
+    "random": "for random orderings",
+    "local_search": "in local searches",
+    "drafts": "of drawn structures",
+    "shuffled": "of these with atoms in random order",
+}
 _DASHES = ("solid", "dot", "dash", "dashdot")
 
 
