@@ -2,9 +2,10 @@
 
 Runs the default campaign, the same with a Gaussian process on composition and phase alone, and the generators that need
 no agent (random orderings, the local search of the P-CDVAE paper, a genetic algorithm, simulated annealing, cluster
-expansion and Monte Carlo, the model of orderings) from several seeds with the same oracle. Prints when each passed the
-targets, the best value after given numbers of evaluations, and the mean of the best-so-far curve, which is the area
-under it; median and range over seeds. What a method learns from counts among its evaluations.
+expansion and Monte Carlo, the model of orderings; a portfolio of four of them, by yields and evenly) from several seeds
+with the same oracle. Prints when each passed the targets, the best value after given numbers of evaluations, and the
+mean of the best-so-far curve, which is the area under it; median and range over seeds. What a method learns from counts
+among its evaluations.
 
     python benchmarks/search.py --seeds 5 --evaluations 400
     python benchmarks/search.py --methods genetic --evaluations 3000 --seeds 2
