@@ -249,6 +249,15 @@ def test_everything_is_shared_out(done: list[tuple[int, float]], n: int, seed: i
         assert counts.max() - counts.min() <= 1
 
 
+@pytest.mark.parametrize("rescale", [lambda x: 1e-3 * x - 7.0, np.exp, lambda x: x**3])
+def test_the_scale_of_the_objective_does_not_matter(rescale: Callable[[float], float]) -> None:
+    plain, rescaled = ToyCampaign(_judge), ToyCampaign(lambda atoms: float(rescale(atoms.info[VALUE])))
+    for campaign in (plain, rescaled):
+        campaign.run(_portfolio(_drawing(a=_bad, b=_good, c=_bad)), 150)
+    first, second = ([e.candidate.lineage for e in campaign.evaluations] for campaign in (plain, rescaled))
+    assert first == second
+
+
 def test_local_search_goes_on_as_a_member() -> None:
     """Every step of a chain has all its trials, from the best of the step before."""
     system = SystemSettings(elements=("Ni", "Fe", "Cr"), cell={"kind": "tetragonal", "repeat": (2, 2, 2)})
