@@ -87,10 +87,14 @@ class PortfolioSettings(Settings):
 
 
 def credit(arrival: Arrival, n_best: int) -> float:
-    """What an evaluation yields: from 1 for a new best, evenly less, to 0 behind the best tenth, or ``n_best``."""
+    """What an evaluation yields: from 1 for a new best, evenly less, to 0 behind the best tenth, or ``n_best``.
+
+    Among fewer than ten structures a new best yields a tenth for each of them: the first is one whoever proposes it.
+    """
     if arrival.rank is None:
         return 0.0
-    return max(0.0, 1.0 - arrival.rank / min(n_best, max(1.0, _TOP * arrival.n_known)))
+    n_top = _TOP * arrival.n_known
+    return min(1.0, n_top) * max(0.0, 1.0 - arrival.rank / min(n_best, max(1.0, n_top)))
 
 
 @dataclass(frozen=True)

@@ -217,7 +217,7 @@ def test_yields_are_those_of_a_loop_over_the_whole_history(
             rank = sum(other >= score for other in scores.values())
             scores[lineage.facts[KEY]] = score
             n_top = min(n_best, max(1.0, 0.1 * len(scores)))
-            gained = max(0.0, 1.0 - rank / n_top)
+            gained = max(0.0, 1.0 - rank / n_top) * min(1.0, 0.1 * len(scores))
         if lineage.generator.startswith("all/"):
             credits.append((lineage.generator.removeprefix("all/"), gained))
     latest = credits[-window:]
