@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 
 import numpy as np
 from ase import Atoms
@@ -15,8 +14,6 @@ from ...generators.random_orderings import random_candidate
 from ...generators.seen import SeenKeys
 from ...oracles.base import Label
 from ...structures.files import read_structures, write_structures
-from ..execution.base import Executor
-from ..execution.build import build_executor
 from ..labelling import stated_phase
 from ..rows import labelled_row
 from ..seeding import derive_seed
@@ -45,15 +42,14 @@ def make_random_orderings(site: Site) -> None:
         return
     site.on_progress("random orderings", "arranging atoms")
     rows = random_orderings(site.config)
-    journal = files.journal("random")
-    results = site.label("random orderings", site.config.oracle, rows, [stated_phase(row) for row in rows], journal)
+    phases = [stated_phase(row) for row in rows]
+    results = site.label("random orderings", site.config.oracle, rows, phases, files.journal("random"))
     rows = [labelled_row(row, result) for row, result in zip(rows, results, strict=True)]
     usable = [row for row, result in zip(rows, results, strict=True) if isinstance(result, Label)]
     seed = derive_seed(site.config.seed, 0, "split")
     for row, split in zip(usable, splits(usable, site.config.data, seed), strict=True):
         row.info[SPLIT] = split
     write_structures(files.random, rows)
-    journal.unlink()
 
 
 def random_orderings(config: PipelineConfig) -> list[Atoms]:
@@ -109,38 +105,15 @@ def search_locally(site: Site) -> None:
         return
     settings = config.local_search
     grounds = read_structures(files.searching) if files.searching.is_file() else _starts(site)
-    with closing(_Workers(site)) as workers:
-        for step in range(int(grounds[0].info[_STEP]) + 1, settings.n_steps + 1):
-            for old in files.run_dir.glob(files.journal("local_search_*").name):
-                if old != files.journal(f"local_search_{step}"):
-                    old.unlink()
-            grounds = _step(site, workers.get(), grounds, step)
-            write_structures(files.searching, grounds)
+    for step in range(int(grounds[0].info[_STEP]) + 1, settings.n_steps + 1):
+        for old in files.run_dir.glob(files.journal("local_search_*").name):
+            if old != files.journal(f"local_search_{step}"):
+                old.unlink()
+        grounds = _step(site, grounds, step)
+        write_structures(files.searching, grounds)
     for row in grounds:
         row.info.pop(_STEP)
     write_structures(files.local_search, grounds)
-    for old in (files.searching, *files.run_dir.glob(files.journal("local_search_*").name)):
-        old.unlink()
-
-
-class _Workers:
-    """Workers that hold the oracle, from the first labels to the last."""
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._executor: Executor | None = None
-
-    def get(self) -> Executor:
-        """The executor; started when it is asked for first."""
-        if self._executor is None:
-            self._site.crew.close()
-            self._executor = build_executor(self._site.config.execution, self._site.config.oracle.build)
-        return self._executor
-
-    def close(self) -> None:
-        """End the workers."""
-        if self._executor is not None:
-            self._executor.close()
 
 
 def _starts(site: Site) -> list[Atoms]:
@@ -159,7 +132,7 @@ def _starts(site: Site) -> list[Atoms]:
     return starts
 
 
-def _step(site: Site, executor: Executor, grounds: Sequence[Atoms], step: int) -> list[Atoms]:
+def _step(site: Site, grounds: Sequence[Atoms], step: int) -> list[Atoms]:
     """The structures after a step, of those before it."""
     config = site.config
     objective, settings = config.objective.build(), config.local_search
@@ -180,7 +153,6 @@ def _step(site: Site, executor: Executor, grounds: Sequence[Atoms], step: int) -
             phases,
             site.files.journal(f"local_search_{step}"),
             prefix=f"step {step} of {settings.n_steps}, best {best:.2f}; ",
-            executor=executor,
         )
     )
     return [

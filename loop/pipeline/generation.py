@@ -55,7 +55,6 @@ def train_models(site: Site) -> None:
         if isinstance(result, TrainedModel):
             put(files.model_facts(names[name]), orjson.dumps(result.facts, option=orjson.OPT_INDENT_2))
             save_state(result.state, files.model(names[name]))
-            files.checkpoint(names[name]).unlink(missing_ok=True)
 
     _do(site, "training", jobs, "models", keep)
 
@@ -114,9 +113,6 @@ def draw_drafts(site: Site) -> None:
             atoms.info |= {**plan.info, START: row}
             drafts.append(atoms)
     write_structures(files.drafts, drafts)
-    for path in parts.values():
-        path.unlink()
-    files.draft_parts.rmdir()
 
 
 def _plans(site: Site, name: ModelName) -> list[_Plan]:
@@ -175,6 +171,7 @@ def _do(site: Site, stage: Stage, jobs: Mapping[str, object], what: str, keep: C
         return progress.figures["share"]
 
     site.limits.check()
+    site.labellers.close()
     site.crew.do(jobs, on_end=on_end, share_done=share_done, on_progress=tell, must_stop=site.limits.is_interrupted)
     site.limits.check()
     if failures:

@@ -7,6 +7,7 @@ killed pipeline goes on with the same command and ends with the same files.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from .generation import draw_drafts, train_models
 from .jobs import PipelineRunner
 from .results import Findings, read_findings, write_tables
 from .screening import FAULT, label_drafts
-from .site import SPLIT, OnProgress, PipelineFiles, Site, Stage
+from .site import SPLIT, Labellers, OnProgress, PipelineFiles, Site, Stage
 
 OnStage = Callable[[str], None]
 """Told, in a line, what a stage has ended with."""
@@ -64,7 +65,7 @@ def run_pipeline(
         ExecutorError: no worker can be started, or there is no such cluster.
     """
     files, execution = PipelineFiles(run_dir), config.execution
-    with occupied(
+    place = occupied(
         run_dir,
         config,
         execution,
@@ -72,9 +73,10 @@ def run_pipeline(
         execution.job_deadline_s,
         called="pipeline",
         may_change="name and execution",
-    ) as (crew, signals):
+    )
+    with place as (crew, signals), closing(Labellers(config)) as labellers:
         put(run_dir / CONFIG_NAME, config.model_dump_json(indent=2).encode())
-        site = Site(config, files, crew, Limits(None, signals, 0.0), on_progress or _silent)
+        site = Site(config, files, crew, labellers, Limits(None, signals, 0.0), on_progress or _silent)
         try:
             for do, about in _STAGES:
                 site.limits.check()
@@ -86,6 +88,7 @@ def run_pipeline(
         findings = read_findings(files, config)
         write_tables(findings, files)
         write_page(pipeline_report(findings, run_dir), files.report)
+        files.clear()
     return PipelineEnd(findings)
 
 

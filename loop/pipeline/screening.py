@@ -26,8 +26,6 @@ begins."""
 DRAWN_ENERGY = "drawn_energy_ev_per_atom"
 """In the info of drafts: energy as they were drawn."""
 
-_JOURNALS = ("screening", "drafts", "shuffled")
-
 
 def label_drafts(site: Site) -> None:
     """Find out which drafts are crystals, and label these, unless that was done before.
@@ -46,8 +44,6 @@ def label_drafts(site: Site) -> None:
     if site.config.screening.shuffles:
         _compare_with_shuffled(site, rows)
     write_structures(files.labelled_drafts, rows)
-    for name in _JOURNALS:
-        files.journal(name).unlink(missing_ok=True)
 
 
 def _screened(site: Site, drafts: Sequence[Atoms]) -> list[Atoms]:

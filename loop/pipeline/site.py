@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from ...oracles.base import Label
 from ...oracles.settings import OracleSettings
 from ...structures.base import Phase
 from ...structures.files import read_structures
+from ...structures.whole_file import SCRATCH_PREFIX
 from ..config import FailurePolicySettings
 from ..execution.base import Executor
+from ..execution.build import build_executor
 from ..labelling import label_structures
 from ..rounds.crew import Crew
 from ..rounds.endings import Limits
@@ -67,19 +70,60 @@ class PipelineFiles:
         """A training that is under way."""
         return self.models / f"{name}.training"
 
+    def clear(self) -> None:
+        """Remove what stages left that were under way, in this session or in one that was killed."""
+        shutil.rmtree(self.draft_parts, ignore_errors=True)
+        for pattern in ("*.journal", self.searching.name, f"{self.models.name}/*.training*"):
+            for path in self.run_dir.glob(pattern):
+                path.unlink()
+        for path in (*self.run_dir.glob(f"{SCRATCH_PREFIX}*"), *self.models.glob(f"{SCRATCH_PREFIX}*")):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
     def data(self, name: ModelName, split: str) -> list[Atoms]:
         """The labelled structures that a model learns from, or another part of its data."""
         paths = [self.random] if name == "random" else [self.random, self.local_search]
         return [atoms for path in paths for atoms in read_structures(path) if atoms.info.get(SPLIT) == split]
 
 
+class Labellers:
+    """Workers that hold the configuration's oracle, from one labelling to the next."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self._config = config
+        self._executor: Executor | None = None
+
+    def get(self) -> Executor:
+        """The executor, started if there is none.
+
+        Raises:
+            ExecutorError: no worker can be started.
+        """
+        if self._executor is None:
+            self._executor = build_executor(self._config.execution, self._config.oracle.build)
+        return self._executor
+
+    def close(self) -> None:
+        """End the workers; safe to call twice."""
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
+
+
 @dataclass(frozen=True)
 class Site:
-    """A pipeline's place of work."""
+    """A pipeline's place of work.
+
+    Attributes:
+        crew: workers for jobs; those and the labellers are never there at once.
+    """
 
     config: PipelineConfig
     files: PipelineFiles
     crew: Crew
+    labellers: Labellers
     limits: Limits
     on_progress: OnProgress
 
@@ -92,13 +136,12 @@ class Site:
         journal: Path,
         *,
         prefix: str = "",
-        executor: Executor | None = None,
     ) -> list[Label | Failure]:
-        """Label structures, on workers that take the place of those of jobs; none that the journal knows.
+        """Label structures, none that the journal knows.
 
         Args:
+            oracle: the configuration's, whose workers are kept, or another.
             prefix: of what is told.
-            executor: workers that hold the oracle already, and are kept.
 
         Raises:
             Ending: a signal, or the oracle is broken.
@@ -111,6 +154,10 @@ class Site:
 
         on_labels(0, 0)
         self.crew.close()
+        is_kept = oracle == self.config.oracle
+        if not is_kept:
+            self.labellers.close()
+        executor = self.labellers.get() if is_kept and structures else None
         execution = self.config.execution
         run = label_structures(
             oracle, structures, phases, journal, execution, on_progress=on_labels, policy=_POLICY, executor=executor

@@ -310,6 +310,7 @@ def test_what_contradicts_is_refused(change: str, message: str, tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # several processes, of which each has to import and to start LAMMPS
 def test_killed_at_any_instant_it_ends_with_the_same_files(
     ended: tuple[PipelineFiles, PipelineEnd], tmp_path: Path
 ) -> None:
@@ -327,8 +328,21 @@ def test_killed_at_any_instant_it_ends_with_the_same_files(
         ends.append(child.exitcode)
     assert ends.count(-signal.SIGKILL) >= 5
     assert ends[-1] == 0
-    names = [files.random, files.local_search, files.drafts, files.labelled_drafts]
-    names += [path.with_suffix(end) for path in (files.table_3, files.table_a1) for end in (".csv", ".md")]
-    names += [files.model(name) for name in config.models]
-    for path in names:
-        assert path.read_bytes() == (whole.run_dir / path.relative_to(files.run_dir)).read_bytes(), path.name
+    assert_same_files(files, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # several processes, of which each has to import and to start LAMMPS
+def test_two_workers_make_the_same_files(ended: tuple[PipelineFiles, PipelineEnd], tmp_path: Path) -> None:
+    config = small_config(execution={"executor": "process_pool", "n_workers": 2})
+    assert run_pipeline(config, tmp_path / "run").exit_code == 0
+    assert_same_files(PipelineFiles(tmp_path / "run"), ended[0])
+
+
+def assert_same_files(files: PipelineFiles, whole: PipelineFiles) -> None:
+    names = {path.relative_to(files.run_dir) for path in files.run_dir.rglob("*")}
+    assert names == {path.relative_to(whole.run_dir) for path in whole.run_dir.rglob("*")}
+    for name in names:
+        of_times = {"config.json", "lock", "report.html", "random.json", "local_search.json", "models"}
+        if name.name not in of_times:
+            assert (files.run_dir / name).read_bytes() == (whole.run_dir / name).read_bytes(), name
