@@ -1,13 +1,15 @@
 """CPU time of a training step of the crystal generator: the compact default, and the published sizes.
 
-Usage: ``python benchmarks/pcdvae_training.py [--published] [--bfloat16] [--compile]``. One thread; random 54-atom
-Ni-Fe-Cr alloys, half FCC and half BCC; batches of 16 (published sizes: 1). The first two steps are left out; what they
-took, compiling included, is printed.
+One thread; random 54-atom Ni-Fe-Cr alloys, half FCC and half BCC. The first two steps are left out; what they took,
+compiling included, is printed.
+
+    python benchmarks/pcdvae_training.py --bfloat16
+    python benchmarks/pcdvae_training.py --published --batch 1
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 
 import numpy as np
@@ -25,10 +27,16 @@ ELEMENTS = ("Ni", "Fe", "Cr")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--published", action="store_true", help="the published sizes")
+    parser.add_argument("--batch", type=int, default=4, help="structures in a step")
+    parser.add_argument("--structures", type=int, default=128, help="structures in all")
+    parser.add_argument("--bfloat16", action="store_true", help="matrix products in bfloat16")
+    parser.add_argument("--compile", action="store_true", help="torch.compile both networks")
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    is_published = "--published" in sys.argv
-    settings = PcdvaeSettings.published() if is_published else PcdvaeSettings()
-    n_batch, n_steps = (1, 2) if is_published else (16, 8)
+    settings = PcdvaeSettings.published() if args.published else PcdvaeSettings()
+    n_batch, n_steps = args.batch, max(2, args.structures // args.batch)
     rng = np.random.default_rng(0)
     crystals = []
     for k in range(2 * n_batch):
@@ -41,7 +49,7 @@ def main() -> None:
     with fitting_scales(model):
         batch = collate(crystals, len(ELEMENTS))
         losses(model, batch, draw_noise(batch, settings.noise, settings.n_latent, rng))
-    if "--compile" in sys.argv:
+    if args.compile:
         model.encoder, model.decoder = (torch.compile(x, dynamic=True) for x in (model.encoder, model.decoder))
     times = []
     for _ in range(n_steps + 2):
@@ -50,7 +58,7 @@ def main() -> None:
         batch = collate(chosen, len(ELEMENTS))
         noise = draw_noise(batch, settings.noise, settings.n_latent, rng)
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled="--bfloat16" in sys.argv):
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
             loss = losses(model, batch, noise).total(settings.weights)
         loss.backward()
         optimizer.step()

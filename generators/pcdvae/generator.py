@@ -60,7 +60,9 @@ class PcdvaeGeneratorSettings(Settings):
     )
     """Sizes, noise and weights of the losses. Where sites are known, positions are hardly anything to learn: noise
     is that of `start_sigma_ang`, and phase and property weigh most."""
-    training: PcdvaeTrainingSettings = PcdvaeTrainingSettings(max_epochs=15, epoch_size=128, n_validation_draws=1)
+    training: PcdvaeTrainingSettings = PcdvaeTrainingSettings(
+        max_epochs=15, epoch_size=128, batch_size=16, n_validation_draws=1
+    )
     """The first training. Those after it start from the weights of the one before."""
     n_epochs_again: PositiveInt = 5
     """Epochs of the trainings after the first."""

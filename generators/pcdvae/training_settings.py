@@ -15,8 +15,9 @@ from ...surrogates.potentials.schedules import CosineScheduleSettings, ScheduleS
 class PcdvaeTrainingSettings(Settings):
     """Adam on batches of noisy structures, with the norm of gradients clipped."""
 
-    batch_size: int = Field(default=16, ge=1)
-    """Structures in a step."""
+    batch_size: int = Field(default=4, ge=1)
+    """Structures in a step. Each one is already some fifty noisy atoms: more of them make fewer steps of what an epoch
+    costs, and learn more slowly."""
     learning_rate: float = Field(default=1e-3, gt=0.0)
     """Largest step length."""
     schedule: ScheduleSettings = CosineScheduleSettings(warmup_steps=50)
