@@ -8,7 +8,8 @@ structure. As in CDVAE (Xie et al., ICLR 2022), atoms start from their element a
 
 Beyond the published decoder, this one may be told how noisy its input is: Fourier features of the logarithms of both
 noise levels join the latent vector, and scale the scores. Otherwise it has to see from the structure whether 0.1 Å are
-to be magnified a hundredfold or not at all.
+to be magnified a hundredfold or not at all. And it may see density waves (`waves.py`), by which all atoms together tell
+where the lattice lies.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .basis import GaussianBasis
 from .graph import Edges
 from .layers import HALF, Dense, Scale, residuals
 from .settings import DecoderSettings
+from .waves import WaveLayer, Waves
 
 
 class GemNetDT(nn.Module):
@@ -57,9 +59,25 @@ class GemNetDT(nn.Module):
             nn.init.zeros_(self.gain.weight)
             nn.init.zeros_(self.gain.bias)
         self.elements = nn.Linear(n, n_elements)
+        self.waves: WaveLayer | None = None
+        if s.n_wave_channels:
+            self.n_phases = n_phases
+            self.waves = WaveLayer(n_latent + n_features + n_phases, s.n_wave_channels, n)
+            self.from_waves = nn.Linear(s.n_wave_channels, n)
+            self.wave_gates = nn.Linear(n, s.n_wave_channels)
+            nn.init.zeros_(self.wave_gates.weight)
+            nn.init.zeros_(self.wave_gates.bias)
+            self.wave_scale, self.pull_scale = Scale(), Scale()
 
     def forward(
-        self, latent: Tensor, phases: Tensor, types: Tensor, edges: Edges, structure_of_atom: Tensor, levels: Tensor
+        self,
+        latent: Tensor,
+        phases: Tensor,
+        types: Tensor,
+        edges: Edges,
+        structure_of_atom: Tensor,
+        levels: Tensor,
+        waves: Waves | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Scores and elements of noisy structures.
 
@@ -71,6 +89,7 @@ class GemNetDT(nn.Module):
             structure_of_atom: int64 ``[n_atoms]``.
             levels: standard deviation of the displacements, Å, and of the elements' noise, ``[n_structures, 2]``; not
                 looked at unless the settings say so.
+            waves: of the noisy structures, where the settings ask for them.
 
         Returns:
             Scores times the standard deviation of the noise, ``[n_atoms, 3]``, without a unit; and logits of the
@@ -85,6 +104,13 @@ class GemNetDT(nn.Module):
         features = None if self.levels is None else self.levels(levels)
         given = latent if features is None else torch.cat([latent, features], -1)
         h = self.latent(torch.cat([h, given[structure_of_atom]], -1))
+        pulls = None
+        if self.waves is not None:
+            assert waves is not None
+            known = torch.nn.functional.one_hot(phases, self.n_phases).to(given)
+            numbers, pulls = self.waves(waves, torch.cat([given, known], -1))
+            h = h + self.from_waves(self.wave_scale(numbers, h))
+            pulls = self.pull_scale(pulls, torch.ones_like(pulls))
         messages = self.edges(torch.cat([edges.at_sources(h), edges.at_targets(h), radial], -1))
         forces = self.outputs[0](messages, for_outputs)
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
@@ -92,6 +118,8 @@ class GemNetDT(nn.Module):
             forces = forces + output(messages, for_outputs)
         scores = edges.sums(forces * edges.directions)
         scores = self.score_scale(scores, torch.ones_like(scores))
+        if pulls is not None:
+            scores = scores + (self.wave_gates(h).unsqueeze(-1) * pulls).sum(1)
         if features is not None:
             scores = scores * (1.0 + self.gain(features))[structure_of_atom]
         return scores, self.elements(h)

@@ -37,7 +37,7 @@ from .fitted import FittedPcdvae, encodings
 from .optimization import LatentOptimizationSettings, PropertyEnsemble, expected, fit_ensemble, optimize_latents
 from .sampler_settings import PredictorCorrectorSettings
 from .sampling import Draft, drafts, sample
-from .settings import LossWeights, NoiseSettings, PcdvaeSettings
+from .settings import DecoderSettings, LossWeights, NoiseSettings, PcdvaeSettings
 from .torus import Torus
 from .training_job import PcdvaeTraining
 from .training_settings import PcdvaeTrainingSettings
@@ -55,11 +55,12 @@ class PcdvaeGeneratorSettings(Settings):
     growth: float = Field(default=1.5, ge=1.05)
     """Factor by which labels grow between trainings."""
     model: PcdvaeSettings = PcdvaeSettings(
+        decoder=DecoderSettings(n_wave_channels=0),
         noise=NoiseSettings(sigma_max_ang=0.1),
         weights=LossWeights(lattice=1.0, coordinates=1.0, phase=10.0, property=10.0),
     )
-    """Sizes, noise and weights of the losses. Where sites are known, positions are hardly anything to learn: noise
-    is that of `start_sigma_ang`, and phase and property weigh most."""
+    """Sizes, noise and weights of the losses. Where sites are known, positions are hardly anything to learn: there are
+    no density waves, noise is that of `start_sigma_ang`, and phase and property weigh most."""
     training: PcdvaeTrainingSettings = PcdvaeTrainingSettings(
         max_epochs=15, epoch_size=128, batch_size=16, n_validation_draws=1
     )

@@ -20,6 +20,7 @@ from .decoder import GemNetDT
 from .encoder import DimeNetPlusPlus
 from .graph import find_edges
 from .settings import PcdvaeSettings
+from .waves import find_waves
 
 
 @dataclass(frozen=True)
@@ -177,5 +178,8 @@ class Pcdvae(nn.Module):
             dtype=latent.dtype,
             device=str(latent.device),
         )
-        scores, logits = self.decoder(latent, phases, types, edges, structure_of_atom, levels)
+        waves = None
+        if self.settings.decoder.n_wave_channels:
+            waves = find_waves(positions, cells, dtype=latent.dtype, device=str(latent.device))
+        scores, logits = self.decoder(latent, phases, types, edges, structure_of_atom, levels, waves)
         return scores, logits

@@ -47,6 +47,9 @@ class PredictorCorrectorSettings(Settings):
     """Langevin steps at each level."""
     step: float = Field(default=0.2, gt=0.0, le=1.0)
     """Their length in σ²."""
+    search_step: float = Field(default=1.0, gt=0.0, le=1.0)
+    """The same for structures that start anywhere in the cell. It is too long for the right variance at each level, but
+    atoms that froze in the wrong place find another one."""
     stochasticity: float = Field(default=1.0, ge=0.0, le=1.0)
     """1: ancestral sampling, where fresh noise replaces old; 0: the probability flow, without any fresh noise."""
 

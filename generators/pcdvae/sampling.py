@@ -197,7 +197,7 @@ def draw(
         for level in range(settings.n_levels):
             for _ in range(settings.n_steps):
                 walk.look(level)
-                walk.step_at(level, settings.step)
+                walk.step_at(level, np.full(len(wanted), settings.step))
                 if settings.conserves_composition:
                     walk.renew_elements(level)
                 else:
@@ -205,10 +205,11 @@ def draw(
         if settings.conserves_composition:
             walk.settle_elements()
         return walk.cloud
+    steps = np.array([settings.search_step if d.scaled_sites is None else settings.step for d in wanted])
     for level in range(settings.n_levels):
         for _ in range(settings.n_corrections):
             walk.look(level)
-            walk.step_at(level, settings.step)
+            walk.step_at(level, steps)
             walk.renew_elements(level)
         walk.look(level)
         walk.go_down(level, settings.stochasticity)
@@ -257,9 +258,9 @@ class _Walk:
         levels = np.stack([self.sigmas[level], self.type_sigmas[level]], 1)
         self.scores, self.log_p = self.denoise(self.cloud, levels)
 
-    def step_at(self, level: int, step: float) -> None:
-        """A Langevin step at a level: x + a s + sqrt(2 a) z with a = step × σ²."""
-        sigma = self._of_atoms(self.sigmas[level])
+    def step_at(self, level: int, steps: np.ndarray) -> None:
+        """A Langevin step at a level: x + a s + sqrt(2 a) z with a = step × σ², steps ``[n_structures]``."""
+        sigma, step = self._of_atoms(self.sigmas[level]), self._of_atoms(steps)
         self.cloud.positions = (
             self.cloud.positions + step * sigma * self.scores + np.sqrt(2.0 * step) * sigma * self._noise()
         )

@@ -65,6 +65,8 @@ class DecoderSettings(Settings):
     """Residual layers of atoms and of outputs."""
     sees_noise: bool = True
     """Whether it is told both noise levels; the published one is not."""
+    n_wave_channels: int = Field(default=16, ge=0)
+    """Combinations of density waves, by which all atoms together tell where the lattice lies; 0: none, as published."""
 
 
 class NoiseSettings(Settings):
@@ -75,9 +77,9 @@ class NoiseSettings(Settings):
     sigma_min_ang: float = Field(default=0.03, gt=0.0)
     """Smallest standard deviation of displacements, Å. The published 0.01 is less than atoms of alloys relax by, and
     spends a sixth of the levels on telling them apart."""
-    sigma_max_ang: float | None = Field(default=1.5, gt=0.0)
+    sigma_max_ang: float | None = Field(default=1.0, gt=0.0)
     """Largest standard deviation, Å; null: that at which atoms are spread evenly over each structure's own cell. From
-    1.5 Å on nothing is left of a metal's lattice, and there is nothing to learn; the published 10 Å is twice what
+    0.8 Å on nothing is left of a metal's lattice, and there is nothing to learn; the published 10 Å is twice what
     spreads atoms evenly over a cell of 54."""
     type_sigma_min: float = Field(default=0.01, gt=0.0)
     """Smallest weight of the predicted composition against an atom's own element."""
@@ -145,7 +147,7 @@ class PcdvaeSettings(Settings):
             decoder=DecoderSettings(
                 cutoff_ang=7.0, n_channels=128, n_blocks=3, n_degrees=7, n_radial=128, n_triplet_channels=64,
                 n_radial_channels=16, n_circular_channels=16, n_bilinear_channels=64, n_before_skip=1, n_after_skip=2,
-                n_after_concatenation=1, n_atom_layers=3, sees_noise=False,
+                n_after_concatenation=1, n_atom_layers=3, sees_noise=False, n_wave_channels=0,
             ),
             noise=NoiseSettings(sigma_min_ang=0.01, sigma_max_ang=10.0),
         )  # fmt: skip

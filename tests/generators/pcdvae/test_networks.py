@@ -13,6 +13,7 @@ from alloysmith.generators.pcdvae.encoder import DimeNetPlusPlus
 from alloysmith.generators.pcdvae.graph import Edges, find_edges
 from alloysmith.generators.pcdvae.layers import Scale, fitting_scales
 from alloysmith.generators.pcdvae.settings import DecoderSettings, EncoderSettings, PcdvaeSettings
+from alloysmith.generators.pcdvae.waves import Waves, find_waves
 from ase import Atoms
 from ase.build import bulk, make_supercell
 from scipy.spatial.transform import Rotation
@@ -34,6 +35,11 @@ class Networks:
         positions, cells = [a.positions for a in frames], [a.cell.array for a in frames]
         return find_edges(positions, cells, self.cutoff_ang, dtype=self.dtype)
 
+    def waves(self, frames: list[Atoms]) -> Waves | None:
+        if self.decoder.waves is None:
+            return None
+        return find_waves([a.positions for a in frames], [a.cell.array for a in frames], dtype=self.dtype, device="cpu")
+
     def encoded(self, *frames: Atoms) -> np.ndarray:
         """``[n_structures, n_outputs]``."""
         with torch.no_grad():
@@ -46,7 +52,9 @@ class Networks:
         levels = torch.tensor([[0.3, 1.0]], dtype=self.dtype).expand(len(frames), -1)
         edges, owner = self.edges(list(frames)), owners(frames)
         with torch.no_grad():
-            scores, logits = self.decoder(latent, phases, types_of(frames), edges, owner, levels)
+            scores, logits = self.decoder(
+                latent, phases, types_of(frames), edges, owner, levels, self.waves(list(frames))
+            )
         return scores.numpy(), logits.numpy()
 
 
@@ -59,16 +67,24 @@ def owners(frames: tuple[Atoms, ...]) -> torch.Tensor:
 
 
 @cache
-def networks(cutoff_ang: float, dtype: torch.dtype = torch.float64) -> Networks:
+def networks(cutoff_ang: float, dtype: torch.dtype = torch.float64, n_wave_channels: int = 4) -> Networks:
     torch.manual_seed(0)
     encoder = EncoderSettings(cutoff_ang=cutoff_ang, n_channels=16, n_interaction_channels=8, n_output_channels=16)
-    decoder = DecoderSettings(cutoff_ang=cutoff_ang, n_channels=16, n_triplet_channels=8, n_bilinear_channels=8)
+    decoder = DecoderSettings(
+        cutoff_ang=cutoff_ang,
+        n_channels=16,
+        n_triplet_channels=8,
+        n_bilinear_channels=8,
+        n_wave_channels=n_wave_channels,
+    )
     both = Networks(
         DimeNetPlusPlus(encoder, N_ELEMENTS, 6).to(dtype),
         GemNetDT(decoder, N_ELEMENTS, 2, N_LATENT).to(dtype),
         cutoff_ang,
         dtype,
     )
+    if n_wave_channels:  # as after a training; the first weights are zero
+        torch.nn.init.normal_(both.decoder.wave_gates.weight, std=0.1)
     with fitting_scales(both.decoder):
         both.decoded(rattled())
     return both
@@ -175,7 +191,7 @@ def test_angles_matter_and_not_distances_alone() -> None:
     cell = np.eye(3) * 30.0
     arms = 2.3 * np.eye(3)
     flat = 2.3 * np.array([[1.0, 0.0, 0.0], [-0.5, 0.75**0.5, 0.0], [-0.5, -(0.75**0.5), 0.0]])
-    both = networks(3.2)
+    both = networks(3.2, n_wave_channels=0)
     results = []
     for neighbours in (arms, flat):
         atoms = Atoms("Ni4", positions=np.vstack([np.zeros(3), neighbours]) + 15.0, cell=cell, pbc=True)
@@ -187,15 +203,15 @@ def test_angles_matter_and_not_distances_alone() -> None:
 
 def test_phase_latent_vector_and_noise_levels_steer_the_decoder() -> None:
     both, atoms = networks(3.8), rattled()
-    edges, owner, types = both.edges([atoms]), owners((atoms,)), types_of((atoms,))
+    edges, waves, owner, types = both.edges([atoms]), both.waves([atoms]), owners((atoms,)), types_of((atoms,))
     latent = torch.zeros(1, N_LATENT, dtype=torch.float64)
     fcc, bcc, levels = torch.tensor([0]), torch.tensor([1]), torch.tensor([[0.1, 1.0]], dtype=torch.float64)
     with torch.no_grad():
-        first = both.decoder(latent, fcc, types, edges, owner, levels)[0]
+        first = both.decoder(latent, fcc, types, edges, owner, levels, waves)[0]
         others = (
-            both.decoder(latent, bcc, types, edges, owner, levels)[0],
-            both.decoder(latent + 1.0, fcc, types, edges, owner, levels)[0],
-            both.decoder(latent, fcc, types, edges, owner, 2.0 * levels)[0],
+            both.decoder(latent, bcc, types, edges, owner, levels, waves)[0],
+            both.decoder(latent + 1.0, fcc, types, edges, owner, levels, waves)[0],
+            both.decoder(latent, fcc, types, edges, owner, 2.0 * levels, waves)[0],
         )
     assert all((first - other).abs().max() > 1e-3 for other in others)
 
@@ -203,7 +219,7 @@ def test_phase_latent_vector_and_noise_levels_steer_the_decoder() -> None:
 def test_lonely_atoms_have_no_score() -> None:
     both = networks(3.8)
     scores, logits = both.decoded(bulk("Ni", "fcc", a=12.0))
-    np.testing.assert_array_equal(scores, np.zeros((1, 3)))
+    np.testing.assert_allclose(scores, np.zeros((1, 3)), atol=1e-15)
     assert np.isfinite(logits).all()
     assert np.isfinite(both.encoded(bulk("Ni", "fcc", a=12.0))).all()
 

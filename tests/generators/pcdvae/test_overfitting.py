@@ -9,7 +9,7 @@ from alloysmith.generators.pcdvae.fitted import encodings
 from alloysmith.generators.pcdvae.model import Pcdvae
 from alloysmith.generators.pcdvae.sampler_settings import PredictorCorrectorSettings
 from alloysmith.generators.pcdvae.sampling import drafts, sample
-from alloysmith.generators.pcdvae.settings import PcdvaeSettings
+from alloysmith.generators.pcdvae.settings import DecoderSettings, PcdvaeSettings
 from alloysmith.generators.pcdvae.training import train
 from alloysmith.generators.pcdvae.training_settings import PcdvaeTrainingSettings
 from alloysmith.structures.base import PHASES
@@ -56,7 +56,9 @@ def largest_offset_ang(found: Atoms, known: Atoms) -> float:
 def test_four_structures_are_given_back() -> None:
     known = known_structures()
     crystals = [as_learnt(atoms, k) for k, atoms in enumerate(known)]
-    model = Pcdvae(PcdvaeSettings(n_latent=16), ELEMENTS, PHASES, max_atoms=8)
+    # without density waves, which are for large cells and do worse in cells of eight atoms
+    sizes = PcdvaeSettings(n_latent=16, decoder=DecoderSettings(n_wave_channels=0))
+    model = Pcdvae(sizes, ELEMENTS, PHASES, max_atoms=8)
     settings = PcdvaeTrainingSettings(
         batch_size=12, learning_rate=3e-3, average_decay=0.98, max_epochs=5, epoch_size=960, n_validation_draws=12
     )
@@ -71,5 +73,5 @@ def test_four_structures_are_given_back() -> None:
         assert atoms.info["phase"] == KNOWN[k][0]
         is_right = classify_phase(atoms).majority == KNOWN[k][0] and largest_offset_ang(atoms, known[k]) < 0.05
         n_right += is_right
-    # from anywhere in the cell, one draw in six ends on other sites, as a melt that is cooled too fast
-    assert n_right >= 0.6 * len(found)
+    # from anywhere in the cell, one draw in sixteen ends on other sites, as a melt that is cooled too fast
+    assert n_right >= 0.75 * len(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from alloysmith.generators.pcdvae.element_noise import assigned, shuffled, whole_counts, with_counts
@@ -133,6 +135,23 @@ def test_elements_that_a_draft_starts_from_are_drawn_anew_as_far_as_its_noise_go
     assert (found.sum(-1) == 25).all()
     kept = (found == types).mean((0, 2))
     assert kept[1] > 0.9 > kept[2] > 0.6 > kept[0]
+
+
+def test_what_starts_anywhere_takes_steps_of_its_own() -> None:
+    model = tiny_model()
+    model.standardize(crystals())
+    anywhere = drafts(model, np.random.default_rng(0).standard_normal((1, 8)))
+    n_atoms = int(anywhere[0].counts.sum())
+    near = [replace(anywhere[0], scaled_sites=np.random.default_rng(1).random((n_atoms, 3)), start_sigma_ang=0.3)]
+
+    def positions(wanted: list[Draft], step: float, search_step: float) -> np.ndarray:
+        settings = PredictorCorrectorSettings(n_levels=3, step=step, search_step=search_step)
+        return sample(model, wanted, settings, seed=0)[0].positions
+
+    np.testing.assert_array_equal(positions(anywhere, 0.2, 0.7), positions(anywhere, 0.4, 0.7))
+    np.testing.assert_array_equal(positions(near, 0.2, 0.7), positions(near, 0.2, 1.0))
+    assert np.abs(positions(anywhere, 0.2, 0.7) - positions(anywhere, 0.2, 1.0)).max() > 1e-3
+    assert np.abs(positions(near, 0.2, 0.7) - positions(near, 0.4, 0.7)).max() > 1e-3
 
 
 def test_drafts_follow_the_heads_and_samples_follow_the_drafts() -> None:
