@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def write_whole(path: Path, content: bytes | Callable[[Path], object]) -> None:
         scratch.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes left unfinished when they died, in a folder and below it; nobody may be writing there.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    for path in list(folder.rglob(f"{SCRATCH_PREFIX}*")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

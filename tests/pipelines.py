@@ -37,19 +37,21 @@ def small_config(**changes: object) -> PipelineConfig:
     return PipelineConfig.model_validate({**SMALL, **changes})
 
 
-def run_and_exit(config: PipelineConfig, run_dir: Path, killed_after: int | None, delay_s: float) -> None:
+def run_and_exit(config: PipelineConfig, run_dir: Path, killed_in: str | None = None, delay_s: float = 0.0) -> None:
     """Run a pipeline, and end the process.
 
     Args:
-        killed_after: so many messages of progress the process is killed, if it has not ended before; ``None``: never.
+        killed_in: the stage at whose second message the process is killed; ``None``: never.
         delay_s: and so many seconds after the message.
     """
     n_messages = 0
 
     def count(stage: str, detail: str) -> None:
         nonlocal n_messages
+        if stage != killed_in:
+            return
         n_messages += 1
-        if n_messages == killed_after:
+        if n_messages == 2:
             threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
     os._exit(run_pipeline(config, run_dir, on_progress=count).exit_code)

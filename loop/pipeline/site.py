@@ -15,7 +15,7 @@ from ...oracles.base import Label
 from ...oracles.settings import OracleSettings
 from ...structures.base import Phase
 from ...structures.files import read_structures
-from ...structures.whole_file import SCRATCH_PREFIX
+from ...structures.whole_file import remove_unfinished
 from ..config import FailurePolicySettings
 from ..execution.base import Executor
 from ..execution.build import build_executor
@@ -76,11 +76,7 @@ class PipelineFiles:
         for pattern in ("*.journal", self.searching.name, f"{self.models.name}/*.training*"):
             for path in self.run_dir.glob(pattern):
                 path.unlink()
-        for path in (*self.run_dir.glob(f"{SCRATCH_PREFIX}*"), *self.models.glob(f"{SCRATCH_PREFIX}*")):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        remove_unfinished(self.run_dir)
 
     def data(self, name: ModelName, split: str) -> list[Atoms]:
         """The labelled structures that a model learns from, or another part of its data."""

@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from ...structures.whole_file import remove_unfinished
 from ..errors import RunDirectoryError
 from ..execution.base import WorkerFactory
 from ..execution.build import connection
@@ -140,6 +141,7 @@ def occupied(
     _check_folder(config, run_dir, called, may_change)
     lock = RunLock(run_dir)
     try:
+        remove_unfinished(run_dir)  # a kill may have come while a file was written
         with (
             GracefulStop() as signals,
             one_thread(),
