@@ -33,12 +33,12 @@ def assert_equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
 
 def test_it_learns() -> None:
     model, known = tiny_model(), crystals()
-    result = train(model, known, (), QUICK.model_copy(update={"max_epochs": 5, "epoch_size": 16}), seed=0)
+    result = train(model, known, (), QUICK.model_copy(update={"max_epochs": 8, "epoch_size": 16}), seed=0)
     losses = [row["held_out_loss"] for row in result.history]
     assert losses[-1] < 0.8 * losses[0]
     first, last = result.history[0], result.history[-1]
     assert all(last[f"held_out_{name}"] < first[f"held_out_{name}"] for name in ("lattice", "coordinates", "types"))
-    assert (result.n_steps, result.stop_reason, result.n_rollbacks) == (20, "all_epochs", 0)
+    assert (result.n_steps, result.stop_reason, result.n_rollbacks) == (32, "all_epochs", 0)
     assert losses[result.best_epoch - 1] == min(losses)
 
 
