@@ -58,6 +58,7 @@ class PcdvaeGeneratorSettings(Settings):
         decoder=DecoderSettings(n_wave_channels=0),
         noise=NoiseSettings(sigma_max_ang=0.1),
         weights=LossWeights(lattice=1.0, coordinates=1.0, phase=10.0, property=10.0),
+        whitening=0.01,
     )
     """Sizes, noise and weights of the losses. Where sites are known, positions are hardly anything to learn: there are
     no density waves, noise is that of `start_sigma_ang`, and phase and property weigh most."""

@@ -7,6 +7,7 @@ alloys with molecular dynamics data" (2024), Sec. 3.1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,12 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import StructureError
-from .crystals import Crystal, CrystalBatch
+from .crystals import Crystal, CrystalBatch, collate
 from .decoder import GemNetDT
 from .encoder import DimeNetPlusPlus
 from .graph import find_edges
 from .settings import PcdvaeSettings
 from .waves import find_waves
+
+_FIRST_DEVIATION = 0.1
+"""Of the noise of whitened latent vectors, whose spread is 1."""
+_N_WHITENED = 1024
+_N_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,42 @@ class Pcdvae(nn.Module):
         getattr(self, f"{name}_mean").copy_(torch.from_numpy(np.asarray(data.mean(0))))
         getattr(self, f"{name}_spread").copy_(torch.from_numpy(np.asarray(spread)))
 
+    @torch.no_grad()
+    def whiten(self, crystals: Sequence[Crystal], rng: np.random.Generator) -> None:
+        """Set the last layer of an untrained encoder such that training data are spread evenly over latent space.
+
+        What an untrained encoder says of alloys varies a hundred times as much with their composition as with the order
+        of their atoms, but it does tell orders apart: see ``settings.whitening``.
+        """
+        share = self.settings.whitening
+        if share is None:
+            return
+        chosen = rng.permutation(len(crystals))[:_N_WHITENED]
+        like, features = self.lattice_mean, []
+        for k in range(0, len(chosen), _N_AT_ONCE):
+            some = [crystals[j] for j in chosen[k : k + _N_AT_ONCE]]
+            batch = collate(some, len(self.elements), dtype=like.dtype, device=str(like.device))
+            features.append(self._features(batch).double().cpu().numpy())
+        values = np.concatenate(features)
+        center = values.mean(0)
+        _, widths, directions = np.linalg.svd(values - center)
+        spread = np.zeros(len(center))
+        spread[: len(widths)] = widths / len(values) ** 0.5
+        if spread[0] <= 1e-6 * np.abs(values).max():
+            return  # all alike but for rounding
+        # few structures do not tell what is narrow
+        weights = directions / np.hypot(spread, spread[0] * max(share, 1.0 / len(values)))[:, np.newaxis]
+        self.mean.weight.copy_(torch.from_numpy(weights))
+        self.mean.bias.copy_(torch.from_numpy(-weights @ center))
+        self.log_variance.weight.zero_()
+        self.log_variance.bias.fill_(2.0 * math.log(_FIRST_DEVIATION))
+
     def encode(self, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
         """Mean and log variance of the latent vectors, both ``[n_structures, n_latent]``."""
+        hidden = self._features(batch)
+        return self.mean(hidden), self.log_variance(hidden)
+
+    def _features(self, batch: CrystalBatch) -> Tensor:
         edges = find_edges(
             [c.positions for c in batch.crystals],
             [c.cell for c in batch.crystals],
@@ -133,8 +173,8 @@ class Pcdvae(nn.Module):
             dtype=self.lattice_mean.dtype,
             device=str(batch.types.device),
         )
-        hidden = self.encoder(batch.types, edges, batch.structure_of_atom, len(batch.crystals))
-        return self.mean(hidden), self.log_variance(hidden)
+        features: Tensor = self.encoder(batch.types, edges, batch.structure_of_atom, len(batch.crystals))
+        return features
 
     def heads(self, latent: Tensor) -> Heads:
         """What latent vectors ``[n_structures, n_latent]`` say about whole structures."""

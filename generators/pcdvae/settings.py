@@ -131,6 +131,10 @@ class PcdvaeSettings(Settings):
     """Noise levels."""
     weights: LossWeights = LossWeights()
     """Weights of the losses."""
+    whitening: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """The first encoder spreads the training structures evenly over all directions of latent space, but those in which
+    it would spread them less than this share of the widest; `null`: as it comes, as published. As it comes, they differ
+    mostly in composition, and how their atoms are ordered drowns in the noise of the latent vectors."""
     seed: int = Field(default=0, ge=0)
     """Of the first parameters."""
 

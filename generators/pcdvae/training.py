@@ -153,6 +153,7 @@ class _Training:
             self.model.standardize(self.crystals)
             rng = np.random.default_rng([self.seed, 1])
             chosen = [self.crystals[k % len(self.crystals)] for k in range(_N_FIRST)]
+            self.model.whiten(self.crystals, rng)
             with fitting_scales(self.model):
                 self._losses(chosen, rng)
         self.average = MovingAverage(self._weights(), self.settings.average_decay)
