@@ -1,7 +1,7 @@
 """Does a crystal generator that learnt from a campaign's labels tell one ordering of the same atoms from another?
 
 Labels random orderings of Ni-Fe-Cr in FCC and BCC, trains the P-CDVAE of campaigns on some of them, with latent vectors
-that begin as the encoder gives them and evenly spread (``pcdvae.whitening``), and predicts the bulk modulus of the
+that begin as the encoder gives them and evenly spread (``model.whitening``), and predicts the bulk modulus of the
 others by its ensemble of property heads, as campaigns choose by it. Beside it the default Gaussian process and a cubic
 polynomial in composition. Rank correlations, with the values themselves and with what is left of values and predictions
 after a polynomial in composition has been fitted to each: the order of atoms. Mean and range over seeds, which draw
@@ -26,7 +26,7 @@ from alloysmith.generators.pcdvae.model import Pcdvae
 from alloysmith.generators.pcdvae.optimization import expected, fit_ensemble
 from alloysmith.generators.pcdvae.training import train
 from alloysmith.surrogates.gaussian_process import GaussianProcessSettings
-from alloysmith.surrogates.polynomial import PolynomialSettings
+from alloysmith.surrogates.polynomial import PolynomialSettings, monomials
 from pair_features import SYSTEMS, Labels, by_surrogate, label
 from scipy.stats import spearmanr
 
@@ -117,11 +117,10 @@ def figures(
 
 
 def composition_terms(crystals: Sequence[Crystal], n_elements: int) -> np.ndarray:
-    """Monomials of the fractions up to :data:`DEGREE`, for each phase its own: ``[n, n_phases * n_terms]``."""
+    """Terms of a polynomial in the fractions, for each phase its own: ``[n, n_phases * n_terms]``."""
     shares = np.array([np.bincount(c.types, minlength=n_elements) / len(c.types) for c in crystals])
-    of_two = [shares[:, 0] ** a * shares[:, 1] ** b for a in range(DEGREE + 1) for b in range(DEGREE + 1 - a)]
     phases = np.array([c.phase for c in crystals])
-    return np.concatenate([np.stack(of_two, 1) * (phases == p)[:, None] for p in np.unique(phases)], axis=1)
+    return np.concatenate([monomials(shares, DEGREE) * (phases == p)[:, None] for p in np.unique(phases)], axis=1)
 
 
 def spread(values: Sequence[float]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from vesin import NeighborList
 from ...errors import StructureError
 from .torus import Torus
 
+_N_AT_ONCE = 64  # crystals that are encoded together
 _LEAST_DISTANCE_ANG = 0.5
 
 
@@ -126,3 +127,9 @@ def collate(
         phases=torch.tensor([c.phase for c in crystals], device=device),
         values=torch.tensor([c.value for c in crystals], dtype=dtype, device=device),
     )
+
+
+def batches(crystals: Sequence[Crystal], n_elements: int, like: Tensor) -> Iterator[CrystalBatch]:
+    """Lay crystals end to end, some at a time, in the precision of a tensor and on its device."""
+    for start in range(0, len(crystals), _N_AT_ONCE):
+        yield collate(crystals[start : start + _N_AT_ONCE], n_elements, dtype=like.dtype, device=str(like.device))

@@ -12,7 +12,7 @@ from ase import Atoms
 
 from ...surrogates.base import SurrogateError, SurrogateState
 from ...surrogates.threads import threads
-from .crystals import Crystal, collate, crystal_from
+from .crystals import Crystal, batches, crystal_from
 from .model import Pcdvae
 from .settings import PcdvaeSettings
 
@@ -21,8 +21,6 @@ KIND = "pcdvae"
 LatentSource = Literal["encodings", "normal"]
 """Where latent vectors are drawn from: the approximate posteriors of the training structures, all taken together, or
 the standard normal distribution, as published, which the encodings resemble only so far as the KL loss had its way."""
-
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -122,8 +120,8 @@ def encodings(model: Pcdvae, crystals: Sequence[Crystal]) -> tuple[np.ndarray, n
     """Means and standard deviations of latent vectors, float64 ``[n, n_latent]``."""
     means, deviations = [], []
     with torch.no_grad():
-        for start in range(0, len(crystals), _BATCH):
-            mean, log_variance = model.encode(collate(crystals[start : start + _BATCH], len(model.elements)))
+        for batch in batches(crystals, len(model.elements), model.lattice_mean):
+            mean, log_variance = model.encode(batch)
             means.append(mean.double().numpy())
             deviations.append((0.5 * log_variance).exp().double().numpy())
     return np.concatenate(means), np.concatenate(deviations)

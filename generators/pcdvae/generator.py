@@ -61,7 +61,8 @@ class PcdvaeGeneratorSettings(Settings):
         whitening=0.01,
     )
     """Sizes, noise and weights of the losses. Where sites are known, positions are hardly anything to learn: there are
-    no density waves, noise is that of `start_sigma_ang`, and phase and property weigh most."""
+    no density waves, noise is that of `start_sigma_ang`, phase and property weigh most, and latent vectors begin evenly
+    spread, so that heads can tell orderings apart."""
     training: PcdvaeTrainingSettings = PcdvaeTrainingSettings(
         max_epochs=15, epoch_size=128, batch_size=16, n_validation_draws=1
     )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import StructureError
-from .crystals import Crystal, CrystalBatch, collate
+from .crystals import Crystal, CrystalBatch, batches
 from .decoder import GemNetDT
 from .encoder import DimeNetPlusPlus
 from .graph import find_edges
@@ -26,7 +26,7 @@ from .waves import find_waves
 _FIRST_DEVIATION = 0.1
 """Of the noise of whitened latent vectors, whose spread is 1."""
 _N_WHITENED = 1024
-_N_AT_ONCE = 64
+"""Training structures that are enough to whiten by."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,9 @@ class Pcdvae(nn.Module):
         if share is None:
             return
         chosen = rng.permutation(len(crystals))[:_N_WHITENED]
-        like, features = self.lattice_mean, []
-        for k in range(0, len(chosen), _N_AT_ONCE):
-            some = [crystals[j] for j in chosen[k : k + _N_AT_ONCE]]
-            batch = collate(some, len(self.elements), dtype=like.dtype, device=str(like.device))
-            features.append(self._features(batch).double().cpu().numpy())
-        values = np.concatenate(features)
+        some = [crystals[k] for k in chosen]
+        features = [self._features(batch) for batch in batches(some, len(self.elements), self.lattice_mean)]
+        values = torch.cat(features).double().cpu().numpy()
         center = values.mean(0)
         _, widths, directions = np.linalg.svd(values - center)
         spread = np.zeros(len(center))
