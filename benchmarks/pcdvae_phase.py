@@ -36,6 +36,8 @@ from alloysmith.surrogates.model_file import load_state, save_state
 from ase import Atoms
 
 PROPERTY = "bulk_modulus_gpa"
+N_JUDGED = 50
+"""Training structures by which an epoch is judged, under other noise."""
 COLUMNS = ("blind G-distance", "G-distance", "match rate", "in the true phase", "without a fault")
 
 
@@ -101,7 +103,8 @@ def trained(
         max_atoms=max(len(c.types) for c in data.crystals),
     )
     start = time.process_time()
-    result = train(model, crystals, (), settings, seed=seed, checkpoint_path=path.with_suffix(".checkpoint"))
+    judged = crystals[:: len(crystals) // N_JUDGED]
+    result = train(model, crystals, judged, settings, seed=seed, checkpoint_path=path.with_suffix(".checkpoint"))
     print(
         f"{path.name}: {result.history[-1]['training_coordinates']:.4f} loss of coordinates after "
         f"{time.process_time() - start:.0f} CPU-s",

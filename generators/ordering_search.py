@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +88,25 @@ class OrderingSearch:
         low, high = self.space.count_bounds(self.lattice.n_sites)
         counts = self.space.counts(children)
         return children[((counts >= low) & (counts <= high)).all(axis=1)]
+
+
+def by_turns(found: Sequence[Scored]) -> Iterator[tuple[int, int, int]]:
+    """(which search, row, level of optimism) so that each level gives its best remaining one in turn."""
+    if not found:
+        return
+    owners = np.concatenate([np.full(len(f), i) for i, f in enumerate(found)])
+    rows = np.concatenate([np.arange(len(f)) for f in found])
+    orders = [
+        np.argsort(-np.concatenate([f.scores[level] for f in found]), kind="stable")
+        for level in range(len(found[0].scores))
+    ]
+    given: set[int] = set()
+    for rank in range(len(rows)):
+        for level, order in enumerate(orders):
+            i = int(order[rank])
+            if i not in given:
+                given.add(i)
+                yield int(owners[i]), int(rows[i]), level
 
 
 def _n_steps(rng: np.random.Generator, n: int) -> np.ndarray:

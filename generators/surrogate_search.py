@@ -6,7 +6,7 @@ any of them survives. The agent chooses from the pool that results.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +19,7 @@ from ..structures.space import DesignSpace
 from ..surrogates.lattice_surrogate import LatticeSurrogate
 from .base import Candidate, History, Lineage
 from .feasibility import Feasibility, learn_feasibility
-from .ordering_search import OrderingSearch, Scored
+from .ordering_search import OrderingSearch, Scored, by_turns
 from .random_orderings import RandomOrderingsSettings
 from .relatives import Relatives
 from .seen import HistoryIndex, Known, known_keys, make_candidate, read_history, structure_key
@@ -74,7 +74,7 @@ class SurrogateSearch:
         seen = known_keys(history, self.space)
         relatives = {lattice.phase: Relatives(index, lattice) for lattice in lattices}
         candidates: list[Candidate] = []
-        for which, row, level in _by_turns(found):
+        for which, row, level in by_turns(found):
             if len(candidates) == n:
                 break
             lattice, occupation = lattices[which], found[which].occupations[row]
@@ -135,25 +135,6 @@ class _Score:
         scores = scores - self.penalty * (1.0 - self.feasibility.chance(self.lattice.phase, fractions))
         weights = np.sqrt(np.arange(2.0, 2.0 + features.shape[1]))  # no small whole-number relation between them
         return Scored(occupations, scores, np.round(features @ weights, _PRINT_DIGITS))
-
-
-def _by_turns(found: Sequence[Scored]) -> Iterator[tuple[int, int, int]]:
-    """(which search, row, level of optimism) so that each level gives its best remaining one in turn."""
-    if not found:
-        return
-    owners = np.concatenate([np.full(len(f), i) for i, f in enumerate(found)])
-    rows = np.concatenate([np.arange(len(f)) for f in found])
-    orders = [
-        np.argsort(-np.concatenate([f.scores[level] for f in found]), kind="stable")
-        for level in range(len(found[0].scores))
-    ]
-    given: set[int] = set()
-    for rank in range(len(rows)):
-        for level, order in enumerate(orders):
-            i = int(order[rank])
-            if i not in given:
-                given.add(i)
-                yield int(owners[i]), int(rows[i]), level
 
 
 class SurrogateSearchSettings(Settings):

@@ -7,8 +7,9 @@ atoms start a little off their sites instead of anywhere. And since a latent vec
 an ordering, half of the proposals start from the elements of the structure whose latent vector was optimized, under a
 little noise, instead of from any order ("renewed").
 
-Several structures are drawn for each proposal. They are encoded, and the one is proposed that a property head thinks
-best, each time another head of the ensemble: what the heads disagree on is explored.
+Several structures are drawn for each proposal. They are encoded, and the one is proposed that is best in a draw from
+what a Gaussian process on latent vectors expects of them. For some of the proposals that process is followed further:
+they are what an evolution of all that was drawn ends with (:mod:`~alloysmith.generators.pcdvae.refinement`).
 """
 
 from __future__ import annotations
@@ -19,26 +20,27 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field, PositiveInt, model_validator
 
 from ...errors import StructureError
 from ...structures.composition import nearest_counts
+from ...structures.lattice import ParentLattice
 from ...structures.settings import Settings
 from ...structures.space import DesignSpace
 from ..base import Candidate, History, Lineage
 from ..learned import PlannedTraining, current_model, training_stages
+from ..ordering_search import by_turns
 from ..random_orderings import RandomOrderingsSettings
 from ..relatives import Relatives
 from ..seen import HistoryIndex, Known, known_keys, make_candidate, read_history, structure_key
 from .crystals import Crystal, crystal_from
 from .element_noise import with_counts
 from .fitted import FittedPcdvae, encodings
-from .optimization import LatentOptimizationSettings, PropertyEnsemble, expected, fit_ensemble, optimize_latents
+from .optimization import LatentOptimizationSettings, PropertyEnsemble, fit_ensemble, optimize_latents
+from .refinement import LatentJudge, RefinementSettings
 from .sampler_settings import PredictorCorrectorSettings
 from .sampling import Draft, drafts, sample
 from .settings import DecoderSettings, LossWeights, NoiseSettings, PcdvaeSettings
-from .torus import Torus
 from .training_job import PcdvaeTraining
 from .training_settings import PcdvaeTrainingSettings
 
@@ -82,6 +84,8 @@ class PcdvaeGeneratorSettings(Settings):
     """How far off their sites atoms start, Å."""
     n_best: int = Field(default=20, ge=2)
     """Best structures that latent vectors are optimized from and taken from between."""
+    refinement: RefinementSettings = RefinementSettings()
+    """The search that goes on from what is drawn."""
     random_share: float = Field(default=0.1, ge=0.0, le=1.0)
     """Chance of each proposal to be a random ordering instead."""
 
@@ -107,6 +111,29 @@ class _Wish:
     parent: Known | None = None
 
 
+class _Proposals:
+    """Candidates that nobody knows yet, collected one after the other."""
+
+    def __init__(self, generator: PcdvaeGenerator, index: HistoryIndex, history: History, n_learnt: int) -> None:
+        self.candidates: list[Candidate] = []
+        self._generator, self._n_learnt = generator, n_learnt
+        self._sign = 1.0 if history.objective.direction == "maximize" else -1.0
+        self._seen = known_keys(history, generator.space)
+        self._relatives = {lattice.phase: Relatives(index, lattice) for lattice in generator.space.lattices}
+
+    def add(self, lattice: ParentLattice, occupation: np.ndarray, move: str, score: float) -> bool:
+        """Take one unless it is known; whether it was taken."""
+        key = structure_key(lattice, occupation)
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        facts = {"forecast": self._sign * score, "n_learnt": self._n_learnt}
+        nearest = self._relatives[lattice.phase].nearest(occupation)
+        lineage = Lineage(self._generator.name, move, nearest, facts)
+        self.candidates.append(make_candidate(self._generator.space, lattice, occupation, lineage, key))
+        return True
+
+
 @dataclass(frozen=True)
 class PcdvaeGenerator:
     """Proposes what the model decodes; random orderings where it has nothing new."""
@@ -128,8 +155,13 @@ class PcdvaeGenerator:
             heads = fit_ensemble(fitted, n_heads, seed=model.n_labels) if n_heads else None
             wishes = self._wishes(fitted, heads, index, history, n - n_random, rng)
             drawn = self._drawn(fitted, wishes, rng, seed)
-            forecasts = self._forecasts(fitted, heads, drawn)
-            proposed = self._chosen(wishes, drawn, forecasts, index, history, model.n_labels, rng)
+            known = [known for known in index.by_id.values() if known.score is not None and known.is_in_site_order]
+            judge = LatentJudge.of(fitted.model, self.space, known, history.evaluations, seed=model.n_labels)
+            made = _Proposals(self, index, history, model.n_labels)
+            n_refined = int(rng.binomial(len(wishes), self.settings.refinement.share))
+            self._propose_refined(n_refined, drawn, judge, index, made, rng)
+            self._propose_drawn(wishes[n_refined:], drawn[n_refined:], judge, made, rng)
+            proposed = made.candidates
         pending = (*history.pending, *proposed)
         beside = History(history.objective, history.evaluations, pending, history.surrogate)
         random = RandomOrderingsSettings().build(self.name, self.space)
@@ -165,6 +197,8 @@ class PcdvaeGenerator:
         none that a model can learn from."""
         label = known.evaluation.label
         assert label is not None
+        if not known.is_in_site_order:
+            return None
         phase = self.space.phases.index(known.lattice.phase)
         symbols = [self.space.elements[k] for k in known.occupation.tolist()]
         try:
@@ -247,54 +281,48 @@ class PcdvaeGenerator:
         types = with_counts(parent.occupation.astype(np.int64), on_sites.counts, rng)
         return replace(on_sites, types=types, start_type_sigma=float(np.exp(rng.uniform(low, high))))
 
-    def _forecasts(
-        self, fitted: FittedPcdvae, heads: PropertyEnsemble | None, drawn: Sequence[Sequence[Draft]]
-    ) -> np.ndarray:
-        """What each head expects of each structure, ``[n_heads, n_wishes, n_draws]``, in the property's unit."""
-        crystals = []
-        for draft in (draft for row in drawn for draft in row):
-            assert draft.types is not None
-            assert draft.scaled_sites is not None
-            torus = Torus(draft.cell)
-            crystals.append(
-                Crystal(draft.types, draft.scaled_sites @ draft.cell, torus, draft.cell, draft.phase, np.nan)
-            )
-        with torch.no_grad():
-            found = expected(fitted, heads, torch.from_numpy(encodings(fitted.model, crystals)[0])).numpy()
-        mean, spread = float(fitted.model.value_mean), float(fitted.model.value_spread)
-        return np.asarray(mean + spread * found).reshape(len(found), len(drawn), -1)
-
-    def _chosen(
+    def _propose_drawn(
         self,
         wishes: Sequence[_Wish],
         drawn: Sequence[Sequence[Draft]],
-        forecasts: np.ndarray,
-        index: HistoryIndex,
-        history: History,
-        n_learnt: int,
+        judge: LatentJudge,
+        made: _Proposals,
         rng: np.random.Generator,
-    ) -> list[Candidate]:
-        """For each wish the new structure that a head, drawn for it, thinks best; in the order of the wishes."""
-        sign = 1.0 if history.objective.direction == "maximize" else -1.0
-        seen = known_keys(history, self.space)
-        relatives = {lattice.phase: Relatives(index, lattice) for lattice in self.space.lattices}
-        proposed = []
-        for k, (wish, row) in enumerate(zip(wishes, drawn, strict=True)):
-            lattice = self.space.lattices[row[0].phase]
-            opinion = sign * forecasts[rng.integers(len(forecasts)), k]
-            for j in np.argsort(-opinion, kind="stable").tolist():
-                types = row[j].types
-                assert types is not None
-                occupation = types.astype(np.int8)
-                key = structure_key(lattice, occupation)
-                if key in seen:
-                    continue
-                seen.add(key)
-                facts = {"forecast": float(forecasts[:, k, j].mean()), "n_learnt": n_learnt}
-                lineage = Lineage(self.name, wish.move, relatives[lattice.phase].nearest(occupation), facts)
-                proposed.append(make_candidate(self.space, lattice, occupation, lineage, key))
+    ) -> None:
+        """For each wish the new structure that is best in one draw of what its structures may be."""
+        for wish, row in zip(wishes, drawn, strict=True):
+            lattice, occupations = self.space.lattices[row[0].phase], _occupations(row)
+            mean, scores = judge.drawn(lattice, occupations, rng)
+            for j in np.argsort(-scores, kind="stable").tolist():
+                if made.add(lattice, occupations[j], wish.move, float(mean[j])):
+                    break
+
+    def _propose_refined(
+        self,
+        n: int,
+        drawn: Sequence[Sequence[Draft]],
+        judge: LatentJudge,
+        index: HistoryIndex,
+        made: _Proposals,
+        rng: np.random.Generator,
+    ) -> None:
+        """Up to ``n`` of what all that was drawn, beside the best structures, is refined to."""
+        if n == 0:
+            return
+        best = [known for known in index.best(self.settings.n_best) if known.is_in_site_order]
+        lattices, found = [], []
+        for phase, lattice in enumerate(self.space.lattices):
+            starts = [_occupations(row) for row in drawn if row[0].phase == phase]
+            starts += [known.occupation[None] for known in best if known.lattice is lattice]
+            if starts:
+                lattices.append(lattice)
+                found.append(judge.refined(lattice, np.concatenate(starts), self.settings.refinement, rng))
+        expected = [judge.expected(lattice, ends.occupations) for lattice, ends in zip(lattices, found, strict=True)]
+        n_before = len(made.candidates)
+        for which, row, _ in by_turns(found):
+            if len(made.candidates) - n_before == n:
                 break
-        return proposed
+            made.add(lattices[which], found[which].occupations[row], "refined", float(expected[which][row]))
 
     def _on_sites(self, draft: Draft) -> Draft:
         """A draft on the sites of its phase's lattice, with the nearest composition that the space allows."""
@@ -309,3 +337,8 @@ class PcdvaeGenerator:
             scaled_sites=lattice.scaled_positions,
             start_sigma_ang=self.settings.start_sigma_ang,
         )
+
+
+def _occupations(row: Sequence[Draft]) -> np.ndarray:
+    """int8 ``[n_drafts, n_sites]`` of drafts whose elements are decided."""
+    return np.array([draft.types for draft in row], dtype=np.int8)

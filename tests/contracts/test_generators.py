@@ -50,6 +50,7 @@ EXTRA = {
         },
         "training": {"max_epochs": 1, "epoch_size": 4, "batch_size": 4, "n_validation_draws": 1},
         "optimization": {"n_heads": 0, "decode_at": [2]},
+        "refinement": {"optimism": [1.0], "n_survivors": 1, "n_steps": 1},
     },
     "cluster_expansion": {"n_initial": 20, "growth": 3.0, "n_steps": 20},
     "portfolio": {

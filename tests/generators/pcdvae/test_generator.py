@@ -10,7 +10,9 @@ from alloysmith.generators.base import History, Objective
 from alloysmith.generators.pcdvae import training_job
 from alloysmith.generators.pcdvae.generator import PcdvaeGeneratorSettings
 from alloysmith.generators.pcdvae.optimization import LatentOptimizationSettings
+from alloysmith.generators.pcdvae.refinement import LatentJudge, RefinementSettings
 from alloysmith.generators.pcdvae.training_settings import PcdvaeTrainingSettings
+from alloysmith.generators.seen import read_history, structure_key
 from alloysmith.structures.settings import SystemSettings
 from alloysmith.tests.generators.pcdvae.small import TINY
 from alloysmith.tests.toy_campaign import ToyCampaign
@@ -27,6 +29,7 @@ QUICK = PcdvaeGeneratorSettings(
     n_levels=2,
     n_draws=2,
     n_best=3,
+    refinement=RefinementSettings(n_survivors=2, n_steps=3),
     random_share=0.0,
 )
 
@@ -45,7 +48,7 @@ def test_it_trains_when_labels_have_grown_and_goes_on_from_earlier_weights(monke
     assert trained == [(n, n > 4, 2 if n == 4 else 1) for n in (4, 5, 6, 8, 11)]
     moves = Counter(e.candidate.lineage.move for e in campaign.evaluations)
     assert moves["random"] >= 4
-    assert all(moves[move] >= 1 for move in ("renewed", "optimized", "sampled", "interpolated")), moves
+    assert all(moves[move] >= 1 for move in ("renewed", "optimized", "sampled", "interpolated", "refined")), moves
     learnt = [e.candidate.lineage for e in campaign.evaluations if e.candidate.lineage.move != "random"]
     assert all(np.isfinite(lineage.facts["forecast"]) for lineage in learnt)
 
@@ -55,27 +58,47 @@ def test_without_enough_labels_it_proposes_random_orderings() -> None:
     assert [c.lineage.move for c in candidates] == ["random"] * 5
 
 
-def test_of_several_draws_it_proposes_the_one_that_a_head_prefers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_draws_it_proposes_the_best_in_a_draw_of_what_they_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = ToyCampaign()
-    generator = QUICK.model_copy(update={"n_draws": 3}).build("vae", SPACE)
-    campaign.run(generator, 4, batch=4)
+    generator = QUICK.model_copy(update={"n_draws": 3, "refinement": RefinementSettings(share=0.0)}).build("vae", SPACE)
+    campaign.run(generator, 12, batch=4)
     asked = []
-    forecasts = type(generator)._forecasts
+    drawn = LatentJudge.drawn
 
-    def spy(self, fitted, heads, drawn):
-        found = forecasts(self, fitted, heads, drawn)
-        asked.append((drawn, found))
+    def spy(self, lattice, occupations, rng):
+        found = drawn(self, lattice, occupations, rng)
+        asked.append((lattice, occupations, *found))
         return found
 
-    monkeypatch.setattr(type(generator), "_forecasts", spy)
+    monkeypatch.setattr(LatentJudge, "drawn", spy)
     candidates = generator.propose(6, campaign.history, seed=0)
-    ((drawn, found),) = asked
-    assert found.shape == (2, 6, 3)
-    for k, candidate in enumerate(candidates):
-        occupations = [draft.types.tolist() for draft in drawn[k]]
-        mine = SPACE.occupation_of_numbers(candidate.atoms.numbers).tolist()
-        values = [found[:, k, j] for j, occupation in enumerate(occupations) if occupation == mine]
-        assert any((value >= found[:, k].max(1)).any() for value in values)
+    assert len(asked) == 6
+    known = {structure_key(c.lattice, c.occupation) for c in read_history(campaign.history, SPACE).by_id.values()}
+    for (lattice, occupations, mean, scores), candidate in zip(asked, candidates, strict=False):
+        keys = [structure_key(lattice, one) for one in occupations]
+        mine = structure_key(lattice, SPACE.occupation_of_numbers(candidate.atoms.numbers))
+        best = next((k for k in np.argsort(-scores) if keys[k] not in known), None)
+        if best is None:  # nothing new: a random ordering comes instead
+            continue
+        assert mine == keys[best]
+        assert candidate.lineage.facts["forecast"] == pytest.approx(mean[best])
+        known.add(mine)
+
+
+def test_refined_proposals_promise_more_than_what_they_were_refined_from() -> None:
+    campaign = ToyCampaign()
+    generator = QUICK.model_copy(update={"refinement": RefinementSettings(share=1.0, optimism=(0.0,))})
+    campaign.run(generator.model_copy(update={"refinement": RefinementSettings(share=0.0)}).build("vae", SPACE), 20)
+    plain = generator.model_copy(update={"refinement": RefinementSettings(share=0.0)}).build("vae", SPACE)
+    forecasts = {
+        name: [
+            c.lineage.facts["forecast"] for c in g.propose(4, campaign.history, seed=0) if c.lineage.move != "random"
+        ]
+        for name, g in (("plain", plain), ("refined", generator.build("vae", SPACE)))
+    }
+    assert len(forecasts["refined"]) == 4
+    assert min(forecasts["refined"]) > max(forecasts["plain"])
+    assert max(forecasts["refined"]) > max(campaign.scores) - 0.5
 
 
 def test_a_limit_of_time_is_refused() -> None:
