@@ -47,7 +47,7 @@ BASELINES: dict[str, dict[str, object]] = {
     "annealing": {"kind": "annealing", "n_chains": 1},
     "cluster_expansion": {"kind": "cluster_expansion"},
     "ordering_model": {"kind": "ordering_model"},
-    "pcdvae": {"kind": "pcdvae", "n_initial": 64, "training": PCDVAE_TRAINING},
+    "pcdvae": {"kind": "pcdvae", "training": PCDVAE_TRAINING},
     "portfolio": {"kind": "portfolio", "members": MEMBERS},
     "portfolio_even": {"kind": "portfolio", "members": MEMBERS, "scheme": "even"},
 }

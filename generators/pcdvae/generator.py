@@ -52,7 +52,7 @@ class PcdvaeGeneratorSettings(Settings):
     proposes random orderings before it has any."""
 
     kind: Literal["pcdvae"] = "pcdvae"
-    n_initial: int = Field(default=64, ge=4)
+    n_initial: int = Field(default=32, ge=4)
     """Labels before the model is trained for the first time."""
     growth: float = Field(default=1.5, ge=1.05)
     """Factor by which labels grow between trainings."""
@@ -309,6 +309,8 @@ class PcdvaeGenerator:
         """Up to ``n`` of what all that was drawn, beside the best structures, is refined to."""
         if n == 0:
             return
+        settings = self.settings.refinement
+        optimism = rng.permutation(settings.optimism)[:n]
         best = [known for known in index.best(self.settings.n_best) if known.is_in_site_order]
         lattices, found = [], []
         for phase, lattice in enumerate(self.space.lattices):
@@ -316,7 +318,7 @@ class PcdvaeGenerator:
             starts += [known.occupation[None] for known in best if known.lattice is lattice]
             if starts:
                 lattices.append(lattice)
-                found.append(judge.refined(lattice, np.concatenate(starts), self.settings.refinement, rng))
+                found.append(judge.refined(lattice, np.concatenate(starts), optimism, settings, rng))
         expected = [judge.expected(lattice, ends.occupations) for lattice, ends in zip(lattices, found, strict=True)]
         n_before = len(made.candidates)
         for which, row, _ in by_turns(found):

@@ -8,29 +8,33 @@ part, and takes in new labels without another training of the encoder.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
-from botorch.exceptions.errors import ModelFittingError
-from botorch.exceptions.warnings import InputDataWarning, OptimizationWarning
-from botorch.fit import fit_gpytorch_mll
-from botorch.models import SingleTaskGP
-from botorch.models.transforms import Standardize
-from gpytorch.kernels import LinearKernel, MaternKernel, ScaleKernel
-from gpytorch.mlls import ExactMarginalLogLikelihood
-from gpytorch.utils.warnings import GPInputWarning, NumericalWarning
-from linear_operator.utils.warnings import NumericalWarning as OperatorWarning
-from torch import Tensor
-
-from ...surrogates.threads import threads
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 
 _N_FIT = 500  # labels that hyperparameters are fitted to; all are conditioned on
 _LEAST_OF_A_PHASE = 5
 _LEAST_SPREAD = 1e-6
+_JITTER = 1e-8  # for labels that the encoder cannot tell apart
+
+
+@dataclass(frozen=True)
+class _OfPhase:
+    """A process on standardized latent vectors, of a standardized property."""
+
+    regressor: GaussianProcessRegressor
+    center: np.ndarray
+    width: np.ndarray
+    mean: float
+    spread: float
+
+    @property
+    def noise(self) -> float:
+        return float(self.regressor.kernel_.k2.noise_level)
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,11 @@ class LatentProcess:
     """Gaussian processes from latent vectors to a property, one for each phase that has labels enough.
 
     Attributes:
-        processes: phase -> process, and center and spread of the latent vectors it was fitted to, ``[n_latent]``.
+        processes: by phase.
         mean, spread: of the property over all labels, for other phases.
     """
 
-    processes: Mapping[int, tuple[SingleTaskGP, Tensor, Tensor]]
+    processes: Mapping[int, _OfPhase]
     mean: float
     spread: float
 
@@ -51,19 +55,16 @@ class LatentProcess:
         mean, covariance = self.joint(latents, phase)
         return mean, np.sqrt(np.maximum(covariance.diagonal(), 0.0))
 
-    @threads(1)
     def joint(self, latents: np.ndarray, phase: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean ``[n]`` and covariance ``[n, n]``."""
+        """Mean ``[n]`` and covariance ``[n, n]``, without the noise of labels."""
         if phase not in self.processes:
             return np.full(len(latents), self.mean), np.eye(len(latents)) * self.spread**2
-        process, center, spread = self.processes[phase]
-        with torch.no_grad(), _quiet():
-            found = process.posterior((torch.from_numpy(latents) - center) / spread)
-            covariance = found.distribution.covariance_matrix
-        return found.mean[:, 0].numpy(), covariance.numpy()
+        of = self.processes[phase]
+        mean, covariance = of.regressor.predict((latents - of.center) / of.width, return_cov=True)
+        covariance = covariance - of.noise * np.eye(len(latents))
+        return of.mean + of.spread * mean, of.spread**2 * covariance
 
 
-@threads(1)
 def fit_latent_process(latents: np.ndarray, phases: np.ndarray, values: np.ndarray, *, seed: int) -> LatentProcess:
     """Fit processes to labels.
 
@@ -75,36 +76,25 @@ def fit_latent_process(latents: np.ndarray, phases: np.ndarray, values: np.ndarr
     """
     rng = np.random.default_rng(seed)
     processes = {}
-    with torch.random.fork_rng(devices=[]), _quiet():
-        torch.manual_seed(int(rng.integers(2**31)))  # of another start where an optimizer fails
-        for phase in np.unique(phases).tolist():
-            rows = np.flatnonzero(phases == phase)
-            if len(rows) < _LEAST_OF_A_PHASE:
-                continue
-            known, targets = torch.from_numpy(latents[rows]), torch.from_numpy(values[rows, None])
-            center, spread = known.mean(0), known.std(0).clamp_min(_LEAST_SPREAD)
-            inputs = (known - center) / spread
-            chosen = rng.permutation(len(rows))[:_N_FIT]
-            process = _process(inputs[chosen], targets[chosen])
-            with suppress(ModelFittingError):  # labels that tell nothing; what was reached has to do
-                fit_gpytorch_mll(ExactMarginalLogLikelihood(process.likelihood, process))
-            if len(chosen) < len(rows):
-                fitted, process = process, _process(inputs, targets)
-                process.covar_module, process.mean_module = fitted.covar_module, fitted.mean_module
-                process.likelihood = fitted.likelihood
-            processes[phase] = (process.eval(), center, spread)
+    for phase in np.unique(phases).tolist():
+        known, mine = latents[phases == phase], values[phases == phase]
+        if len(known) < _LEAST_OF_A_PHASE:
+            continue
+        center, width = known.mean(0), np.maximum(known.std(0), _LEAST_SPREAD)
+        mean, spread = float(mine.mean()), max(float(mine.std()), _LEAST_SPREAD)
+        inputs, targets = (known - center) / width, (mine - mean) / spread
+        # for n_latent components of variance 1 the linear part has a variance of 0.2 at first
+        kernel = (
+            ConstantKernel(0.1, (1e-4, 1e2)) * Matern(5.0, (0.1, 100.0), nu=2.5)
+            + ConstantKernel(0.2 / len(center), (1e-7, 10.0)) * DotProduct(0.0, "fixed")
+            + WhiteKernel(0.01, (1e-6, 1.0))
+        )
+        regressor = GaussianProcessRegressor(kernel, alpha=_JITTER)
+        chosen = rng.permutation(len(known))[:_N_FIT]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # hyperparameters may well end at a bound
+            regressor.fit(inputs[chosen], targets[chosen])
+        if len(chosen) < len(known):
+            regressor = GaussianProcessRegressor(regressor.kernel_, alpha=_JITTER, optimizer=None).fit(inputs, targets)
+        processes[phase] = _OfPhase(regressor, center, width, mean, spread)
     return LatentProcess(processes, float(values.mean()), float(values.std()))
-
-
-def _process(inputs: Tensor, targets: Tensor) -> SingleTaskGP:
-    kernel: Any = ScaleKernel(MaternKernel(nu=2.5)) + ScaleKernel(LinearKernel())
-    return SingleTaskGP(inputs, targets, covar_module=kernel, outcome_transform=Standardize(m=1))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Jitter is added where structures are nearly equal, and an optimizer that stops early is good enough."""
-    with warnings.catch_warnings():
-        for category in (InputDataWarning, OptimizationWarning, GPInputWarning, NumericalWarning, OperatorWarning):
-            warnings.simplefilter("ignore", category)
-        yield

@@ -37,7 +37,8 @@ class RefinementSettings(Settings):
     share: float = Field(default=0.5, ge=0.0, le=1.0)
     """Chance of each proposal to come from it; 0: none does."""
     optimism: tuple[float, ...] = Field(default=(0.5, 1.0, 2.0), min_length=1)
-    """Levels of optimism to search with, in standard deviations of the process."""
+    """Levels of optimism to search with, in standard deviations of the process; as many of them, drawn at random, as
+    there are proposals, if these are fewer."""
     n_survivors: PositiveInt = 6
     """Structures of each phase that each level of optimism keeps from one step to the next."""
     n_steps: NonNegativeInt = 25
@@ -109,10 +110,15 @@ class LatentJudge:
         return self.process.predict(latents, self.space.phases.index(lattice.phase))[0]
 
     def refined(
-        self, lattice: ParentLattice, starts: np.ndarray, settings: RefinementSettings, rng: np.random.Generator
+        self,
+        lattice: ParentLattice,
+        starts: np.ndarray,
+        optimism: np.ndarray,
+        settings: RefinementSettings,
+        rng: np.random.Generator,
     ) -> Scored:
-        """What an evolution from occupations ``[n, n_sites]`` ends with."""
-        score = partial(self._scored, lattice, np.array(settings.optimism))
+        """What an evolution from occupations ``[n, n_sites]`` ends with, by each of these levels of optimism."""
+        score = partial(self._scored, lattice, optimism)
         return OrderingSearch(self.space, lattice, score, settings.n_survivors, settings.n_steps).run(starts, rng)
 
     def _scored(self, lattice: ParentLattice, optimism: np.ndarray, occupations: np.ndarray) -> Scored:

@@ -60,19 +60,16 @@ def test_the_joint_distribution_agrees_with_the_single_ones(process: LatentProce
 
 
 def test_with_many_labels_all_are_conditioned_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    latents, values = labels(60)
+    latents, _ = labels(60)
+    values = 180.0 + 10.0 * np.sin(3.0 * latents[:, 0]) * np.cos(2.0 * latents[:, 1])
     phases = np.zeros(60, dtype=int)
-    values[latents[:, 3] > 0.5] += 30.0  # of which a fit to a few would hardly know
     errors = {}
-    for n_fit in (15, 60):
+    for n_fit, n in ((20, 20), (20, 60), (60, 60)):
         monkeypatch.setattr(latent_process, "_N_FIT", n_fit)
-        mean, _ = fit_latent_process(latents, phases, values, seed=0).predict(latents, 0)
-        errors[n_fit] = np.abs(mean - values).mean()
-    monkeypatch.setattr(latent_process, "_N_FIT", 15)
-    again, _ = fit_latent_process(latents, phases, values, seed=0).predict(latents, 0)
-    few, _ = fit_latent_process(latents[:15], phases[:15], values[:15], seed=0).predict(latents, 0)
-    assert errors[15] < 0.5 * np.abs(few - values).mean()
-    assert np.abs(again - values).mean() == errors[15]
+        mean, _ = fit_latent_process(latents[:n], phases[:n], values[:n], seed=0).predict(latents[20:], 0)
+        errors[n_fit, n] = np.abs(mean - values[20:]).mean()
+    assert errors[20, 60] < 0.5 * errors[20, 20]
+    assert errors[20, 60] != errors[60, 60]  # hyperparameters of fewer labels
 
 
 @pytest.mark.parametrize("value", ["constant", "twice the same structure"])
@@ -111,11 +108,13 @@ def test_symmetry_images_are_judged_alike(judge: LatentJudge) -> None:
 def test_refinement_finds_what_promises_more_within_the_bounds(judge: LatentJudge) -> None:
     lattice = SPACE.lattices[1]
     starts = np.array([SPACE.random_occupation(np.random.default_rng(k), lattice) for k in range(6)])
-    settings = RefinementSettings(optimism=(0.0, 2.0), n_survivors=3, n_steps=6)
-    ends = judge.refined(lattice, starts, settings, np.random.default_rng(0))
-    before = judge.refined(lattice, starts, settings.model_copy(update={"n_steps": 0}), np.random.default_rng(0))
+    settings = RefinementSettings(n_survivors=3, n_steps=6)
+    ends = judge.refined(lattice, starts, np.array([0.0, 2.0]), settings, np.random.default_rng(0))
+    before = judge.refined(
+        lattice, starts, np.array([0.0, 2.0]), settings.model_copy(update={"n_steps": 0}), np.random.default_rng(0)
+    )
     assert (ends.scores.max(1) > before.scores.max(1)).all()
     assert judge.expected(lattice, ends.occupations) == pytest.approx(ends.scores[0], abs=1e-6)
     assert all(SPACE.is_allowed(counts) for counts in SPACE.counts(ends.occupations))
-    again = judge.refined(lattice, starts, settings, np.random.default_rng(0))
+    again = judge.refined(lattice, starts, np.array([0.0, 2.0]), settings, np.random.default_rng(0))
     assert (again.occupations == ends.occupations).all()
