@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from alloysmith.generators.feasibility import Feasibility
 from alloysmith.generators.pcdvae import latent_process
 from alloysmith.generators.pcdvae.latent_process import LatentProcess, fit_latent_process
 from alloysmith.generators.pcdvae.model import Pcdvae
@@ -118,3 +121,18 @@ def test_refinement_finds_what_promises_more_within_the_bounds(judge: LatentJudg
     assert all(SPACE.is_allowed(counts) for counts in SPACE.counts(ends.occupations))
     again = judge.refined(lattice, starts, np.array([0.0, 2.0]), settings, np.random.default_rng(0))
     assert (again.occupations == ends.occupations).all()
+
+
+def test_where_evaluations_fail_less_is_promised(judge: LatentJudge) -> None:
+    lattice = SPACE.lattices[1]
+    occupation = SPACE.random_occupation(np.random.default_rng(3), lattice)[None]
+    fractions = SPACE.counts(occupation) / lattice.n_sites
+    feasibility = Feasibility({lattice.phase: np.repeat(fractions, 9, axis=0)}, {lattice.phase: np.zeros(9)})
+    settings = RefinementSettings(n_steps=0)
+    plain, risky = (
+        one.refined(lattice, occupation, np.array([1.0]), settings, np.random.default_rng(0)).scores.item()
+        for one in (judge, replace(judge, feasibility=feasibility))
+    )
+    chance = feasibility.chance(lattice.phase, fractions).item()
+    assert chance == pytest.approx(0.1)
+    assert plain - risky == pytest.approx(4.0 * 0.9 * judge.process.spread)
