@@ -68,11 +68,14 @@ COSTLY = ("pcdvae",)
 
 @dataclass(frozen=True)
 class Curve:
-    """One campaign: the best value after each evaluation, failures counted, NaN before the first label; its cost."""
+    """One campaign: the best value after each evaluation, failures counted, NaN before the first label; each value,
+    NaN for failures, with the move that it came by; its cost."""
 
     method: str
     seed: int
     best: np.ndarray
+    values: np.ndarray
+    moves: Sequence[str]
     n_failed: int
     wall_s: float
     cpu_s: float
@@ -126,7 +129,10 @@ def run_one(method: str, seed: int, n_evaluations: int, config: Path, out: Path,
     scores = np.array([objective.score(e.label) if e.label is not None else -np.inf for e in evaluations])
     best = np.maximum.accumulate(scores)
     best[np.isneginf(best)] = np.nan
-    return Curve(method, seed, sign * best, int(np.isneginf(scores).sum()), campaign.state.elapsed_s, cpu_s, sign)
+    values = np.where(np.isneginf(scores), np.nan, sign * scores)
+    moves = [e.candidate.lineage.move for e in evaluations]
+    n_failed = int(np.isneginf(scores).sum())
+    return Curve(method, seed, sign * best, values, moves, n_failed, campaign.state.elapsed_s, cpu_s, sign)
 
 
 def passes(curve: Curve, target: float) -> float:
@@ -163,6 +169,23 @@ def print_table(curves: Sequence[Curve], targets: Sequence[float], marks: Sequen
         print("| " + " | ".join(row) + " |")
 
 
+def print_moves(curves: Sequence[Curve], digits: int) -> None:
+    """What each method's moves came to: one row a move, all seeds together."""
+    print("\n| method | move | evaluations | failed | mean | mean of the last fifth | best |\n|" + " --- |" * 7)
+    for method in dict.fromkeys(c.method for c in curves):
+        mine = [c for c in curves if c.method == method]
+        for move in sorted({move for c in mine for move in c.moves}):
+            values = [c.values[[m == move for m in c.moves]] for c in mine]
+            late = np.concatenate([v[-max(1, len(v) // 5) :] for v in values if len(v)])
+            together = np.concatenate(values)
+            if np.isnan(late).all():
+                continue
+            best = np.nanmax(mine[0].sign * together) * mine[0].sign
+            numbers = (np.nanmean(together), np.nanmean(late), best)
+            row = [method, move, str(len(together)), str(int(np.isnan(together).sum()))]
+            print("| " + " | ".join([*row, *(f"{x:.{digits}f}" for x in numbers)]) + " |")
+
+
 def write_curves(curves: Sequence[Curve], out: Path) -> None:
     """``curves.csv``, and ``curves.html`` with the mean and range of each method."""
     curves = sorted(curves, key=lambda c: (METHODS.index(c.method), c.seed))
@@ -194,6 +217,7 @@ def main() -> None:
     parser.add_argument("--targets", type=float, nargs="*", default=[197.26, 197.5])
     parser.add_argument("--marks", type=int, nargs="*", default=[50, 100, 200, 400])
     parser.add_argument("--digits", type=int, default=2, help="decimals of values")
+    parser.add_argument("--moves", action="store_true", help="print what the moves of each method came to")
     parser.add_argument("--set", dest="extra", action="append", default=[], help="override of the configuration")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "benchmark-search")
@@ -217,6 +241,8 @@ def main() -> None:
             )
     print()
     print_table(curves, args.targets, args.marks, args.digits)
+    if args.moves:
+        print_moves(curves, args.digits)
     write_curves(curves, args.out)
 
 
