@@ -4,7 +4,7 @@ Latent vectors are drawn at random, optimized from those of the best structures,
 the heads say of a latent vector (phase, composition) is put on the ideal sites of the design space, and the decoder
 decides, in a few calls, which element goes where. Sites are known in a campaign, so positions need no diffusion: the
 atoms start a little off their sites instead of anywhere. And since a latent vector of a few dozen numbers does not hold
-an ordering, half of the proposals start from the elements of the structure whose latent vector was optimized, under a
+an ordering, half of what is drawn starts from the elements of the structure whose latent vector was optimized, under a
 little noise, instead of from any order ("renewed").
 
 Several structures are drawn for each proposal. They are encoded, and the one is proposed that is best in a draw from
