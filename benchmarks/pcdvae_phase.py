@@ -114,7 +114,7 @@ def trained(
         max_atoms=max(len(c.types) for c in data.crystals),
     )
     start = time.process_time()
-    judged = crystals[:: len(crystals) // N_JUDGED]
+    judged = crystals[:: max(1, len(crystals) // N_JUDGED)]
     result = train(model, crystals, judged, settings, seed=seed, checkpoint_path=path.with_suffix(".checkpoint"))
     print(
         f"{path.name}: {result.history[-1]['training_coordinates']:.4f} loss of coordinates after "

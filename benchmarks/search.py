@@ -76,10 +76,14 @@ class Curve:
     best: np.ndarray
     values: np.ndarray
     moves: Sequence[str]
-    n_failed: int
     wall_s: float
     cpu_s: float
     sign: float
+
+    @property
+    def n_failed(self) -> int:
+        """Evaluations without a label."""
+        return int(np.isnan(self.values).sum())
 
     @property
     def area(self) -> float:
@@ -131,8 +135,7 @@ def run_one(method: str, seed: int, n_evaluations: int, config: Path, out: Path,
     best[np.isneginf(best)] = np.nan
     values = np.where(np.isneginf(scores), np.nan, sign * scores)
     moves = [e.candidate.lineage.move for e in evaluations]
-    n_failed = int(np.isneginf(scores).sum())
-    return Curve(method, seed, sign * best, values, moves, n_failed, campaign.state.elapsed_s, cpu_s, sign)
+    return Curve(method, seed, sign * best, values, moves, campaign.state.elapsed_s, cpu_s, sign)
 
 
 def passes(curve: Curve, target: float) -> float:

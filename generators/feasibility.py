@@ -18,6 +18,7 @@ from .base import Candidate, Evaluation
 
 _WIDTH = 0.06  # in atomic fraction: how far the memory of a failure reaches
 _PRIOR = 1.0  # imagined successes
+_PENALTY = 4.0  # spreads of scores that a certain failure costs
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Feasibility:
         squared = ((fractions[:, None] - known[None]) ** 2).sum(axis=2)
         weights = np.exp(-0.5 * squared / _WIDTH**2)
         return (_PRIOR + weights @ succeeded) / (_PRIOR + weights.sum(axis=1))
+
+    def penalty(self, phase: Phase, fractions: np.ndarray, spread: float) -> np.ndarray:
+        """What the risk of a failure takes off scores of the given spread, ``[n]``."""
+        return _PENALTY * spread * (1.0 - self.chance(phase, fractions))
 
 
 def chances(space: DesignSpace, evaluations: Sequence[Evaluation], candidates: Sequence[Candidate]) -> np.ndarray:

@@ -60,6 +60,13 @@ class Known:
         return _occupation(self.space, self.evaluation.candidate)[1]
 
     @property
+    def relaxed_volume_ang3(self) -> float:
+        """Volume of an atom as it was labelled; of labelled ones only."""
+        label = self.evaluation.label
+        assert label is not None
+        return abs(float(label.atoms.cell.volume)) / len(label.atoms)
+
+    @property
     def request_id(self) -> str:
         return self.evaluation.request_id
 

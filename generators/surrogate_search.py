@@ -25,7 +25,6 @@ from .relatives import Relatives
 from .seen import HistoryIndex, Known, known_keys, make_candidate, read_history, structure_key
 
 _PRINT_DIGITS = 9
-_PENALTY = 4.0  # spreads of the labels that a certain failure costs
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _scorer(
 ) -> _Score:
     column = list(surrogate.spec.properties).index(history.objective.property)
     sign = 1.0 if history.objective.direction == "maximize" else -1.0
-    return _Score(surrogate, lattice, column, sign, np.array(optimism), feasibility, _PENALTY * spread)
+    return _Score(surrogate, lattice, column, sign, np.array(optimism), feasibility, spread)
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class _Score:
     sign: float
     optimism: np.ndarray
     feasibility: Feasibility
-    penalty: float
+    spread: float
 
     def __call__(self, occupations: np.ndarray) -> Scored:
         features = self.surrogate.features(self.lattice, occupations)
@@ -132,7 +131,7 @@ class _Score:
         mean = self.sign * prediction.mean[:, self.column]
         scores = mean + self.optimism[:, None] * prediction.std[:, self.column]
         fractions = features[:, : len(self.surrogate.spec.elements)]
-        scores = scores - self.penalty * (1.0 - self.feasibility.chance(self.lattice.phase, fractions))
+        scores = scores - self.feasibility.penalty(self.lattice.phase, fractions, self.spread)
         weights = np.sqrt(np.arange(2.0, 2.0 + features.shape[1]))  # no small whole-number relation between them
         return Scored(occupations, scores, np.round(features @ weights, _PRINT_DIGITS))
 

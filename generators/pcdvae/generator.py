@@ -64,7 +64,7 @@ class PcdvaeGeneratorSettings(Settings):
     )
     """Sizes, noise and weights of the losses. Where sites are known, positions are hardly anything to learn: there are
     no density waves, noise is that of `start_sigma_ang`, phase and property weigh most, and latent vectors begin evenly
-    spread, so that heads can tell orderings apart."""
+    spread, so that orderings can be told apart."""
     training: PcdvaeTrainingSettings = PcdvaeTrainingSettings(
         max_epochs=15, epoch_size=128, batch_size=16, n_validation_draws=1
     )
@@ -202,8 +202,7 @@ class PcdvaeGenerator:
         phase = self.space.phases.index(known.lattice.phase)
         symbols = [self.space.elements[k] for k in known.occupation.tolist()]
         try:
-            volume_ang3 = abs(float(label.atoms.cell.volume)) / len(label.atoms)
-            atoms = known.lattice.decorate(symbols, volume_ang3)
+            atoms = known.lattice.decorate(symbols, known.relaxed_volume_ang3)
             return crystal_from(atoms, self.space.elements, phase=phase, value=float(label.values[name]))
         except StructureError:
             return None
@@ -331,11 +330,10 @@ class PcdvaeGenerator:
         lattice = self.space.lattices[draft.phase]
         counts = nearest_counts(self.space, draft.counts / draft.counts.sum(), lattice.n_sites).astype(np.int64)
         volume = abs(float(np.linalg.det(draft.cell))) / draft.counts.sum()
-        cell = lattice.decorate(["H"] * lattice.n_sites, volume).cell.array
         return replace(
             draft,
             counts=counts,
-            cell=cell,
+            cell=lattice.cell(volume),
             scaled_sites=lattice.scaled_positions,
             start_sigma_ang=self.settings.start_sigma_ang,
         )

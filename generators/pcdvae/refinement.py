@@ -28,7 +28,6 @@ from .model import Pcdvae
 from .torus import Torus
 
 _PRINT_DIGITS = 4  # of scores by their spread; symmetry images differ by the rounding of float32
-_PENALTY = 4.0  # spreads of scores that a certain failure costs
 
 
 class RefinementSettings(Settings):
@@ -46,8 +45,8 @@ class RefinementSettings(Settings):
 
 
 @dataclass(frozen=True)
-class LatentJudge:
-    """What scores to expect of occupations, as they are encoded on ideal sites.
+class _SiteEncoder:
+    """Latent vectors of occupations on ideal sites.
 
     The volume is one that follows from the composition, so that what is known and what is proposed are seen alike.
 
@@ -56,13 +55,35 @@ class LatentJudge:
         space: elements and lattices.
         volumes: for each phase mean fractions ``[n_elements]``, mean volume and its slopes ``[n_elements]``, Å³ an
             atom.
-        process: from latent vectors to scores, of which larger ones are better.
-        feasibility: where evaluations failed.
     """
 
     model: Pcdvae
     space: DesignSpace
     volumes: Sequence[tuple[np.ndarray, float, np.ndarray]]
+
+    def latents(self, lattice: ParentLattice, occupations: np.ndarray) -> np.ndarray:
+        """``[n, n_latent]`` of occupations ``[n, n_sites]``."""
+        phase = self.space.phases.index(lattice.phase)
+        center, mean, slopes = self.volumes[phase]
+        crystals = []
+        for types, fractions in zip(occupations, self.space.counts(occupations) / lattice.n_sites, strict=True):
+            cell = lattice.cell(mean + float((fractions - center) @ slopes))
+            positions = lattice.scaled_positions @ cell
+            crystals.append(Crystal(types.astype(np.int64), positions, Torus(cell), cell, phase, np.nan))
+        return encodings(self.model, crystals)[0]
+
+
+@dataclass(frozen=True)
+class LatentJudge:
+    """What scores to expect of occupations.
+
+    Attributes:
+        encoder: makes latent vectors of them.
+        process: from latent vectors to scores, of which larger ones are better.
+        feasibility: where evaluations failed.
+    """
+
+    encoder: _SiteEncoder
     process: LatentProcess
     feasibility: Feasibility
 
@@ -79,35 +100,33 @@ class LatentJudge:
         """Fit to all that is labelled, whether the model has learnt from it or not; at least one structure."""
         phases = np.array([space.phases.index(one.lattice.phase) for one in known])
         fractions = np.array([space.counts(one.occupation) / one.lattice.n_sites for one in known])
-        volumes_ang3 = np.array([_volume(one) for one in known])
+        volumes_ang3 = np.array([one.relaxed_volume_ang3 for one in known])
         volumes = []
         for phase in range(len(space.phases)):
             rows = phases == phase if (phases == phase).any() else np.full(len(known), True)
             center, mean = fractions[rows].mean(0), float(volumes_ang3[rows].mean())
             slopes = np.linalg.lstsq(fractions[rows] - center, volumes_ang3[rows] - mean, rcond=1e-6)[0]
             volumes.append((center, mean, slopes))
+        encoder = _SiteEncoder(model, space, volumes)
         latents = np.empty((len(known), model.settings.n_latent))
-        for lattice in space.lattices:
-            rows = phases == space.phases.index(lattice.phase)
-            if rows.any():
-                occupations = np.array([known[k].occupation for k in np.flatnonzero(rows).tolist()])
-                latents[rows] = _latents(model, space, lattice, volumes, occupations)
+        for phase, lattice in enumerate(space.lattices):
+            places = np.flatnonzero(phases == phase).tolist()
+            if places:
+                latents[places] = encoder.latents(lattice, np.array([known[k].occupation for k in places]))
         scores = np.array([one.score for one in known], dtype=float)
         process = fit_latent_process(latents, phases, scores, seed=seed)
-        return cls(model, space, volumes, process, learn_feasibility(space, evaluations))
+        return cls(encoder, process, learn_feasibility(space, evaluations))
 
     def drawn(
         self, lattice: ParentLattice, occupations: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Expected scores of occupations ``[n, n_sites]``, and scores drawn from their joint distribution, ``[n]``."""
-        latents = _latents(self.model, self.space, lattice, self.volumes, occupations)
-        mean, covariance = self.process.joint(latents, self.space.phases.index(lattice.phase))
+        mean, covariance = self.process.joint(self.encoder.latents(lattice, occupations), self._phase(lattice))
         return mean, rng.multivariate_normal(mean, covariance, method="eigh", check_valid="ignore")
 
     def expected(self, lattice: ParentLattice, occupations: np.ndarray) -> np.ndarray:
         """Expected scores of occupations ``[n, n_sites]``."""
-        latents = _latents(self.model, self.space, lattice, self.volumes, occupations)
-        return self.process.predict(latents, self.space.phases.index(lattice.phase))[0]
+        return self.process.predict(self.encoder.latents(lattice, occupations), self._phase(lattice))[0]
 
     def refined(
         self,
@@ -119,37 +138,15 @@ class LatentJudge:
     ) -> Scored:
         """What an evolution from occupations ``[n, n_sites]`` ends with, by each of these levels of optimism."""
         score = partial(self._scored, lattice, optimism)
-        return OrderingSearch(self.space, lattice, score, settings.n_survivors, settings.n_steps).run(starts, rng)
+        search = OrderingSearch(self.encoder.space, lattice, score, settings.n_survivors, settings.n_steps)
+        return search.run(starts, rng)
 
     def _scored(self, lattice: ParentLattice, optimism: np.ndarray, occupations: np.ndarray) -> Scored:
-        latents = _latents(self.model, self.space, lattice, self.volumes, occupations)
-        mean, std = self.process.predict(latents, self.space.phases.index(lattice.phase))
-        fractions = self.space.counts(occupations) / lattice.n_sites
-        risk = _PENALTY * self.process.spread * (1.0 - self.feasibility.chance(lattice.phase, fractions))
+        mean, std = self.process.predict(self.encoder.latents(lattice, occupations), self._phase(lattice))
+        fractions = self.encoder.space.counts(occupations) / lattice.n_sites
+        risk = self.feasibility.penalty(lattice.phase, fractions, self.process.spread)
         prints = np.round(mean / max(self.process.spread, 1e-12), _PRINT_DIGITS)
         return Scored(occupations, mean + optimism[:, None] * std - risk, prints)
 
-
-def _latents(
-    model: Pcdvae,
-    space: DesignSpace,
-    lattice: ParentLattice,
-    volumes: Sequence[tuple[np.ndarray, float, np.ndarray]],
-    occupations: np.ndarray,
-) -> np.ndarray:
-    phase = space.phases.index(lattice.phase)
-    center, mean, slopes = volumes[phase]
-    crystals = []
-    for types, fractions in zip(occupations, space.counts(occupations) / lattice.n_sites, strict=True):
-        volume_ang3 = mean + float((fractions - center) @ slopes)
-        cell = lattice.decorate(["H"] * lattice.n_sites, volume_ang3).cell.array
-        crystals.append(
-            Crystal(types.astype(np.int64), lattice.scaled_positions @ cell, Torus(cell), cell, phase, np.nan)
-        )
-    return encodings(model, crystals)[0]
-
-
-def _volume(known: Known) -> float:
-    label = known.evaluation.label
-    assert label is not None
-    return abs(float(label.atoms.cell.volume)) / len(label.atoms)
+    def _phase(self, lattice: ParentLattice) -> int:
+        return self.encoder.space.phases.index(lattice.phase)

@@ -87,14 +87,16 @@ def test_of_several_draws_it_proposes_the_best_in_a_draw_of_what_they_may_be(mon
 
 def test_refined_proposals_promise_more_than_what_they_were_refined_from() -> None:
     campaign = ToyCampaign()
-    generator = QUICK.model_copy(update={"refinement": RefinementSettings(share=1.0, optimism=(0.0,))})
-    campaign.run(generator.model_copy(update={"refinement": RefinementSettings(share=0.0)}).build("vae", SPACE), 20)
-    plain = generator.model_copy(update={"refinement": RefinementSettings(share=0.0)}).build("vae", SPACE)
+    plain, refined = (
+        QUICK.model_copy(update={"refinement": RefinementSettings(share=share, optimism=(0.0,))}).build("vae", SPACE)
+        for share in (0.0, 1.0)
+    )
+    campaign.run(plain, 20)
     forecasts = {
         name: [
             c.lineage.facts["forecast"] for c in g.propose(4, campaign.history, seed=0) if c.lineage.move != "random"
         ]
-        for name, g in (("plain", plain), ("refined", generator.build("vae", SPACE)))
+        for name, g in (("plain", plain), ("refined", refined))
     }
     assert len(forecasts["refined"]) == 4
     assert min(forecasts["refined"]) > max(forecasts["plain"])
