@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..generators.base import Candidate, History, Lineage
-from ..generators.seen import known_keys, make_candidate, structure_key
+from ..generators.seen import known_keys, make_candidate
 from ..structures.lattice import ParentLattice
 from ..structures.space import DesignSpace
 
@@ -30,12 +30,10 @@ def initial_design(space: DesignSpace, n: int, history: History, *, seed: int) -
         lattice = space.lattices[(len(candidates) + attempt // n) % len(space.lattices)]
         counts = _remote_counts(rng, space, lattice, taken[lattice.phase])
         occupation = space.random_occupation(rng, lattice, counts)
-        key = structure_key(lattice, occupation)
-        if key in seen:
-            continue
-        seen.add(key)
-        taken[lattice.phase].append(counts)
-        candidates.append(make_candidate(space, lattice, occupation, Lineage(NAME, "space_filling"), key))
+        key = seen.take(lattice, occupation)
+        if key is not None:
+            taken[lattice.phase].append(counts)
+            candidates.append(make_candidate(space, lattice, occupation, Lineage(NAME, "space_filling"), key))
     return candidates
 
 

@@ -21,9 +21,9 @@ from .base import Candidate, History, Lineage
 from .icet_expansion import Expansion, fit_expansion, require_icet
 from .learned import remembered_fit, training_labels
 from .moves import shift_composition
-from .random_orderings import RandomOrderingsSettings
+from .random_orderings import filled_up
 from .relatives import Relatives
-from .seen import Draft, Known, known_keys, make_candidate, read_history, structure_key
+from .seen import Draft, Known, known_keys, make_candidate, read_history
 
 _LEAST_OF_A_PHASE = 4  # labels; a phase with fewer is not expanded
 _N_PARENTS = 20
@@ -96,14 +96,11 @@ class ClusterExpansionSearch:
             for _ in range(n_sampled):
                 for _ in range(_MAX_CLIMBS):
                     lattice, summit, lineage = self._climb(rng, expansions, ranked, relatives, spread)
-                    structure = structure_key(lattice, summit)
-                    if structure not in seen:
-                        seen.add(structure)
+                    structure = seen.take(lattice, summit)
+                    if structure is not None:
                         proposed.append(make_candidate(self.space, lattice, summit, lineage, structure))
                         break
-        beside = History(history.objective, history.evaluations, (*history.pending, *proposed), history.surrogate)
-        random = RandomOrderingsSettings().build(self.name, self.space)
-        return [*proposed, *random.propose(n - len(proposed), beside, seed=seed)]
+        return filled_up(self.name, self.space, proposed, n, history, seed=seed)
 
     def _fit(self, labelled: Sequence[Known]) -> dict[Phase, Expansion]:
         expansions = {}

@@ -13,7 +13,7 @@ from ..structures.settings import Settings
 from ..structures.space import DesignSpace
 from .base import Candidate, History, Lineage
 from .moves import shift_composition, transmute
-from .random_orderings import RandomOrderings, RandomOrderingsSettings
+from .random_orderings import filled_up
 from .seen import Draft, first_new, known_keys, read_history
 
 
@@ -46,7 +46,7 @@ class CompositionMoves:
         """Propose up to ``n`` new structures; fewer only where all neighbours of the parents are known."""
         parents = read_history(history, self.space).best(self.settings.n_parents)
         if not parents:
-            return RandomOrderings(self.name, self.space, RandomOrderingsSettings()).propose(n, history, seed=seed)
+            return filled_up(self.name, self.space, [], n, history, seed=seed)
         rng = np.random.default_rng(seed)
         seen = known_keys(history, self.space)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -78,6 +78,15 @@ class RandomOrderings:
                 n_failed = 0
                 proposed.append(candidate)
         return proposed
+
+
+def filled_up(
+    name: str, space: DesignSpace, proposed: Sequence[Candidate], n: int, history: History, *, seed: int
+) -> list[Candidate]:
+    """What a generator of this name proposes, with new random orderings after it to make ``n``."""
+    beside = replace(history, pending=(*history.pending, *proposed))
+    random = RandomOrderings(name, space, RandomOrderingsSettings())
+    return [*proposed, *random.propose(n - len(proposed), beside, seed=seed)]
 
 
 def random_candidate(

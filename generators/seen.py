@@ -203,10 +203,14 @@ class SeenKeys:
     def __contains__(self, key: object) -> bool:
         return key in self._others or key in self._evaluated
 
-    def add(self, key: str) -> None:
-        """Count a structure among the known ones."""
+    def take(self, lattice: ParentLattice, occupation: np.ndarray) -> str | None:
+        """The key of a structure that is new and is then known; ``None`` if it was known."""
+        key = structure_key(lattice, occupation)
+        if key in self:
+            return None
         self._others.add(key)
         self.n_added += 1
+        return key
 
 
 def known_keys(history: History, space: DesignSpace) -> SeenKeys:
@@ -292,9 +296,8 @@ def first_new(space: DesignSpace, seen: SeenKeys, draw: Callable[[], Draft | Non
         if identity in drawn:  # known, and cheaper to tell so than by its key
             continue
         drawn.add(identity)
-        key = structure_key(lattice, occupation)
-        if key not in seen:
+        key = seen.take(lattice, occupation)
+        if key is not None:
             seen.n_in_vain -= 1
-            seen.add(key)
             return make_candidate(space, lattice, occupation, lineage, key)
     return None

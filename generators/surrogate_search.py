@@ -20,9 +20,9 @@ from ..surrogates.lattice_surrogate import LatticeSurrogate
 from .base import Candidate, History, Lineage
 from .feasibility import Feasibility, learn_feasibility
 from .ordering_search import OrderingSearch, Scored, by_turns
-from .random_orderings import RandomOrderingsSettings
+from .random_orderings import filled_up
 from .relatives import Relatives
-from .seen import HistoryIndex, Known, known_keys, make_candidate, read_history, structure_key
+from .seen import HistoryIndex, Known, known_keys, make_candidate, read_history
 
 _PRINT_DIGITS = 9
 
@@ -50,7 +50,7 @@ class SurrogateSearch:
         """See :class:`~alloysmith.generators.base.Generator`."""
         surrogate = history.surrogate
         if not isinstance(surrogate, LatticeSurrogate) or history.objective.property not in surrogate.spec.properties:
-            return RandomOrderingsSettings().build(self.name, self.space).propose(n, history, seed=seed)
+            return filled_up(self.name, self.space, [], n, history, seed=seed)
         rng = np.random.default_rng(seed)
         index = read_history(history, self.space)
         feasibility = learn_feasibility(self.space, history.evaluations)
@@ -77,10 +77,9 @@ class SurrogateSearch:
             if len(candidates) == n:
                 break
             lattice, occupation = lattices[which], found[which].occupations[row]
-            key = structure_key(lattice, occupation)
-            if key in seen:
+            key = seen.take(lattice, occupation)
+            if key is None:
                 continue
-            seen.add(key)
             lineage = Lineage(
                 self.name,
                 "surrogate_optimum",

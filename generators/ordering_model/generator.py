@@ -25,9 +25,9 @@ from ...surrogates.base import Report, SurrogateState
 from ..base import Candidate, History, Lineage
 from ..learned import PlannedTraining, TrainingJob, current_model, training_stages
 from ..moves import shift_composition
-from ..random_orderings import RandomOrderingsSettings
+from ..random_orderings import filled_up
 from ..relatives import Relatives
-from ..seen import Known, known_keys, make_candidate, read_history, structure_key
+from ..seen import Known, known_keys, make_candidate, read_history
 from .training import Labelled, NetworkSizes, OrderingModel, fit_ordering_model
 
 _LEAST_OF_A_PHASE = 4  # labels; the model does not speak of a phase with fewer
@@ -128,20 +128,16 @@ class OrderingModelGenerator:
                 for which, row in ranking:
                     pool = pools[which]
                     lattice, occupation = pool.lattice, pool.occupations[row]
-                    structure = structure_key(lattice, occupation)
-                    if structure in seen:
+                    structure = seen.take(lattice, occupation)
+                    if structure is None:
                         continue
-                    seen.add(structure)
                     forecast = pool.terms[row] @ model.trend[lattice.phase].mean + pool.excess[row]
                     parents = relatives[lattice.phase].nearest(occupation)
                     facts = {"forecast": float(forecast), "n_learnt": learned.n_labels}
                     lineage = Lineage(self.name, "sampled", parents, facts)
                     proposed.append(make_candidate(self.space, lattice, occupation, lineage, structure))
                     break
-        pending = (*history.pending, *proposed)
-        beside = History(history.objective, history.evaluations, pending, history.surrogate)
-        random = RandomOrderingsSettings().build(self.name, self.space)
-        return [*proposed, *random.propose(n - len(proposed), beside, seed=seed)]
+        return filled_up(self.name, self.space, proposed, n, history, seed=seed)
 
     def trainings(self, history: History) -> Sequence[PlannedTraining]:
         """See :class:`~alloysmith.generators.learned.Learner`; each training starts anew."""

@@ -30,9 +30,9 @@ from ...structures.space import DesignSpace
 from ..base import Candidate, History, Lineage
 from ..learned import PlannedTraining, current_model, training_stages
 from ..ordering_search import by_turns
-from ..random_orderings import RandomOrderingsSettings
+from ..random_orderings import filled_up
 from ..relatives import Relatives
-from ..seen import HistoryIndex, Known, known_keys, make_candidate, read_history, structure_key
+from ..seen import HistoryIndex, Known, known_keys, make_candidate, read_history
 from .crystals import Crystal, crystal_from
 from .element_noise import with_counts
 from .fitted import FittedPcdvae, encodings
@@ -123,10 +123,9 @@ class _Proposals:
 
     def add(self, lattice: ParentLattice, occupation: np.ndarray, move: str, score: float) -> bool:
         """Take one unless it is known; whether it was taken."""
-        key = structure_key(lattice, occupation)
-        if key in self._seen:
+        key = self._seen.take(lattice, occupation)
+        if key is None:
             return False
-        self._seen.add(key)
         facts = {"forecast": self._sign * score, "n_learnt": self._n_learnt}
         nearest = self._relatives[lattice.phase].nearest(occupation)
         lineage = Lineage(self._generator.name, move, nearest, facts)
@@ -162,10 +161,7 @@ class PcdvaeGenerator:
             self._propose_refined(n_refined, drawn, judge, index, made, rng)
             self._propose_drawn(wishes[n_refined:], drawn[n_refined:], judge, made, rng)
             proposed = made.candidates
-        pending = (*history.pending, *proposed)
-        beside = History(history.objective, history.evaluations, pending, history.surrogate)
-        random = RandomOrderingsSettings().build(self.name, self.space)
-        return [*proposed, *random.propose(n - len(proposed), beside, seed=seed)]
+        return filled_up(self.name, self.space, proposed, n, history, seed=seed)
 
     def trainings(self, history: History) -> Sequence[PlannedTraining]:
         """See :class:`~alloysmith.generators.learned.Learner`; each training goes on from the one of fewer labels."""

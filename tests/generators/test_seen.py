@@ -81,8 +81,10 @@ def test_images_are_known_and_additions_too():
     assert structure_key(lattice, occupation[lattice.permutations[5]]) in seen
     new = structure_key(lattice, np.zeros(54, dtype=np.int8))
     assert new not in seen
-    seen.add(new)
+    assert seen.take(lattice, np.zeros(54, dtype=np.int8)) == new
     assert new in seen
+    assert seen.take(lattice, np.zeros(54, dtype=np.int8)) is None
+    assert seen.n_added == 1
     assert new not in known_keys(campaign.history, SPACE)
 
 
