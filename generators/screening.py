@@ -17,10 +17,12 @@ from ..errors import StructureError
 
 ENERGY = "energy_ev_per_atom"
 """Key of the potential energy in the info of rows."""
+FAULT = "fault"
+"""In the info of drafts that do not count: what is wrong with them."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class ScreeningLimits:
     """What a generated structure may have.
 
     Attributes:
@@ -34,7 +36,7 @@ class Limits:
     fraction: float
 
 
-def limits_of(reference: Sequence[Atoms], relaxation_ev: float = 10.0) -> Limits:
+def limits_of(reference: Sequence[Atoms], relaxation_ev: float = 10.0) -> ScreeningLimits:
     """The limits that a reference set gives, labelled with relaxed energies.
 
     Raises:
@@ -46,10 +48,10 @@ def limits_of(reference: Sequence[Atoms], relaxation_ev: float = 10.0) -> Limits
             f"no row of the reference holds {ENERGY}; label it with the oracle that relaxed the structures"
         )
     highest = max(float(atoms.info[ENERGY]) for atoms in known)
-    return Limits(highest, relaxation_ev, max(_largest_fraction(atoms)[1] for atoms in known))
+    return ScreeningLimits(highest, relaxation_ev, max(_largest_fraction(atoms)[1] for atoms in known))
 
 
-def faults(drafts: Sequence[Atoms], relaxed: Sequence[Atoms], limits: Limits) -> list[str]:
+def faults(drafts: Sequence[Atoms], relaxed: Sequence[Atoms], limits: ScreeningLimits) -> list[str]:
     """What is wrong with each structure; an empty text where nothing is.
 
     Args:
@@ -67,7 +69,7 @@ def faults(drafts: Sequence[Atoms], relaxed: Sequence[Atoms], limits: Limits) ->
     return [_fault(draft, after, limits) for draft, after in zip(drafts, relaxed, strict=True)]
 
 
-def early_fault(draft: Atoms, limits: Limits) -> str:
+def early_fault(draft: Atoms, limits: ScreeningLimits) -> str:
     """What is wrong with a structure whatever relaxation makes of it, so that it need not be relaxed; often nothing."""
     if not _has_energy(draft):
         return _no_energy(draft, "as generated")
@@ -85,7 +87,7 @@ def _no_energy(atoms: Atoms, when: str) -> str:
     return f"no energy {when}: {reason}"
 
 
-def _fault(draft: Atoms, relaxed: Atoms, limits: Limits) -> str:
+def _fault(draft: Atoms, relaxed: Atoms, limits: ScreeningLimits) -> str:
     for atoms, when in ((draft, "as generated"), (relaxed, "relaxed")):
         if not _has_energy(atoms):
             return _no_energy(atoms, when)

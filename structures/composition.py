@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_numbers
 
 from ..errors import StructureError
@@ -16,6 +17,11 @@ _TERM = re.compile(r"([A-Z][a-z]?)\s*:?\s*((?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)
 
 Composition = str | Mapping[str, float]
 """``"Ni0.5Fe0.3Cr0.2"``, ``"Ni50Fe30Cr20"``, ``"NiFeCr"`` (equal parts) or a mapping; amounts are relative."""
+
+
+def reduced_formula(atoms: Atoms) -> str:
+    """The composition by name: the same for cells of any size, elements in Hill's order."""
+    return str(atoms.symbols.formula.reduce()[0].format("hill"))
 
 
 def parse_composition(composition: Composition) -> dict[str, float]:

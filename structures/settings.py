@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -13,9 +14,35 @@ from .space import DesignSpace, elemental_volume
 
 
 class Settings(BaseModel):
-    """A frozen settings model that refuses unknown keys."""
+    """A frozen settings model that refuses unknown keys.
+
+    Where a field's default is other settings with values of its own, a mapping of some of them changes these and leaves
+    the others as the default has them; pydantic alone would take the others from their class.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lay_over_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        fields = cls.model_fields
+        defaults = {name: fields[name].default for name in data if name in fields}
+        return {name: _laid_over(defaults.get(name), given) for name, given in data.items()}
+
+
+def _laid_over(default: object, given: object) -> object:
+    """A mapping with what it does not say taken from a default; another kind of settings says all by itself."""
+    if not isinstance(default, Settings) or not isinstance(given, Mapping):
+        return given
+    kind = type(default).model_fields.get("kind")
+    kept = {name: getattr(default, name) for name in default.model_fields_set}
+    if kind is not None:
+        if given.get("kind", kind.default) not in get_args(kind.annotation):
+            return given
+        kept = {"kind": kind.default, **kept}
+    return kept | {name: _laid_over(getattr(default, name, None), value) for name, value in given.items()}
 
 
 class CellSettings(Settings):

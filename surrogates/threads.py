@@ -1,4 +1,4 @@
-"""How many threads PyTorch may use; one for small linear algebra.
+"""How many threads sums may use; one for small linear algebra.
 
 Matrices of a few hundred rows gain nothing from threads, which fight with the oracles for the cores; and sums in a
 fixed order give the same bits on machines with different numbers of cores.
@@ -10,6 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from threadpoolctl import threadpool_limits
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, all sums are done by one thread, those of NumPy, SciPy and scikit-learn too."""
+    with threads(1), threadpool_limits(limits=1, user_api="blas"):
+        yield
 
 
 @contextmanager

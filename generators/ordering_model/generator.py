@@ -118,7 +118,7 @@ class OrderingModelGenerator:
         learned = current_model(self.name, self.trainings(history), history)
         n_random = n if learned is None else int(rng.binomial(n, self.settings.random_share))
         proposed: list[Candidate] = []
-        if learned is not None:
+        if learned is not None and n > n_random:
             model = OrderingModel.from_state(learned.state)
             ranked = [k for k in index.best(len(index.by_id)) if k.lattice.phase in model.phases]
             pools = self._search(model, ranked, rng)

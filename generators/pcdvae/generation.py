@@ -11,10 +11,13 @@ from ase import Atoms
 from pydantic import Field
 
 from ...structures.settings import Settings
+from ...surrogates.base import SurrogateError
 from .fitted import FittedPcdvae, LatentSource
 from .optimization import LatentOptimizationSettings, optimize_latents
 from .sampler_settings import PredictorCorrectorSettings, SamplerSettings
-from .sampling import Draft, Progress, drafts, sample
+from .sampling import Draft, Progress, drafts, generator_of, sample
+
+_LEAST_NOISE_ANG = 0.5  # that a decoder must have learnt to find a lattice; neighbours are some 2.5 Å apart
 
 Note = Callable[[str, int, int], None]
 """Progress: what is done, how much of it, and of how much."""
@@ -30,7 +33,8 @@ class DrawingSettings(Settings):
     displaced by `start_sigma_ang`; or `anywhere` in the cell, as published, from where the decoder has to find the
     lattice, which takes a well-trained one. Where no training structure fits, they start anywhere."""
     start_sigma_ang: float = Field(default=0.3, gt=0.0)
-    """How far from these sites atoms start, Å; the largest noise that is undone."""
+    """How far from these sites atoms start, Å; the largest noise that is undone. Never more than the largest that the
+    model has learnt."""
 
 
 class GenerationSettings(DrawingSettings):
@@ -67,10 +71,10 @@ def generated(
         (``expected_<property>``).
 
     Raises:
-        SurrogateError: nothing to optimize.
+        SurrogateError: nothing to optimize, or too little noise for atoms that start anywhere.
         StructureError: starts that the model cannot encode.
     """
-    rng = np.random.default_rng([settings.seed, 0])
+    rng = generator_of(settings.seed, "latents")
     latents = fitted.encode(starts) if starts else fitted.random_latents(n, rng, settings.latents)
     by_step: dict[int, np.ndarray] = {0: latents}
     if optimizes:
@@ -101,10 +105,20 @@ def drawn(
 
     Returns:
         Structures whose ``info`` says the ``phase`` and ``expected_<property>``.
+
+    Raises:
+        SurrogateError: the model has learnt too little noise for atoms that start anywhere.
     """
     wanted = drafts(fitted.model, latents)
     if settings.start == "sites":
         wanted = [_on_sites(fitted, draft, settings.start_sigma_ang) for draft in wanted]
+    largest = fitted.model.settings.noise.sigma_max_ang or np.inf
+    if largest < _LEAST_NOISE_ANG and any(draft.scaled_sites is None for draft in wanted):
+        raise SurrogateError(
+            f"the model has learnt noise of at most {largest:g} Å, as those of campaigns have, so it cannot find the "
+            "sites of atoms that start anywhere; leave `start` at `sites`, with phases and numbers of atoms that the "
+            "training data has, or fit a model with noise.sigma_max_ang of 1"
+        )
     structures = sample(fitted.model, wanted, settings.sampler, seed=seed, progress=progress)
     if fitted.property is not None:
         for atoms, draft in zip(structures, wanted, strict=True):

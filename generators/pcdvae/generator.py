@@ -27,6 +27,7 @@ from ...structures.composition import nearest_counts
 from ...structures.lattice import ParentLattice
 from ...structures.settings import Settings
 from ...structures.space import DesignSpace
+from ...surrogates.threads import one_thread
 from ..base import Candidate, History, Lineage
 from ..learned import PlannedTraining, current_model, training_stages
 from ..ordering_search import by_turns
@@ -44,6 +45,7 @@ from .settings import DecoderSettings, LossWeights, NoiseSettings, PcdvaeSetting
 from .training_job import PcdvaeTraining
 from .training_settings import PcdvaeTrainingSettings
 
+_MOST_KNOWN = 1000  # labels that proposals are judged by; encoding them takes six seconds at 54 atoms
 _MOVES = ("renewed", "optimized", "renewed", "interpolated", "renewed", "sampled")  # taken in turn
 
 
@@ -78,10 +80,10 @@ class PcdvaeGeneratorSettings(Settings):
     n_draws: PositiveInt = 4
     """Structures drawn for each proposal; the one that promises most is proposed."""
     renewal: tuple[float, float] = (0.03, 0.5)
-    """Smallest and largest noise of the elements that a known structure is drawn anew from; 0.5 exchanges a third of
-    its atoms."""
+    """Smallest and largest noise of the elements that a known structure is drawn anew from; with 0.5 a third of its
+    atoms take part in an exchange."""
     start_sigma_ang: float = Field(default=0.1, gt=0.0, le=1.0)
-    """How far off their sites atoms start, Å."""
+    """How far off their sites atoms start, Å; no further than the noise that the model learns."""
     n_best: int = Field(default=20, ge=2)
     """Best structures that latent vectors are optimized from and taken from between."""
     refinement: RefinementSettings = RefinementSettings()
@@ -95,6 +97,12 @@ class PcdvaeGeneratorSettings(Settings):
             raise ValueError("training.max_cpu_s would make a campaign depend on the machine; lower max_epochs instead")
         if not 0.0 < self.renewal[0] <= self.renewal[1]:
             raise ValueError(f"renewal must be two positive numbers that do not descend, got {self.renewal}")
+        largest = self.model.noise.sigma_max_ang
+        if largest is not None and self.start_sigma_ang > largest:
+            raise ValueError(
+                f"start_sigma_ang is {self.start_sigma_ang:g} Å, but the model learns no more noise than "
+                f"model.noise.sigma_max_ang: {largest:g}; raise that too"
+            )
         return self
 
     def build(self, name: str, space: DesignSpace) -> PcdvaeGenerator:
@@ -141,6 +149,7 @@ class PcdvaeGenerator:
     space: DesignSpace
     settings: PcdvaeGeneratorSettings
 
+    @one_thread()
     def propose(self, n: int, history: History, *, seed: int) -> Sequence[Candidate]:
         """See :class:`~alloysmith.generators.base.Generator`."""
         rng = np.random.default_rng(seed)
@@ -154,7 +163,7 @@ class PcdvaeGenerator:
             heads = fit_ensemble(fitted, n_heads, seed=model.n_labels) if n_heads else None
             wishes = self._wishes(fitted, heads, index, history, n - n_random, rng)
             drawn = self._drawn(fitted, wishes, rng, seed)
-            known = [known for known in index.by_id.values() if known.score is not None and known.is_in_site_order]
+            known = _few(index, model.n_labels)
             judge = LatentJudge.of(fitted.model, self.space, known, history.evaluations, seed=model.n_labels)
             made = _Proposals(self, index, history, model.n_labels)
             n_refined = int(rng.binomial(len(wishes), self.settings.refinement.share))
@@ -193,8 +202,6 @@ class PcdvaeGenerator:
         none that a model can learn from."""
         label = known.evaluation.label
         assert label is not None
-        if not known.is_in_site_order:
-            return None
         phase = self.space.phases.index(known.lattice.phase)
         symbols = [self.space.elements[k] for k in known.occupation.tolist()]
         try:
@@ -306,7 +313,7 @@ class PcdvaeGenerator:
             return
         settings = self.settings.refinement
         optimism = rng.permutation(settings.optimism)[:n]
-        best = [known for known in index.best(self.settings.n_best) if known.is_in_site_order]
+        best = index.best(self.settings.n_best)
         lattices, found = [], []
         for phase, lattice in enumerate(self.space.lattices):
             starts = [_occupations(row) for row in drawn if row[0].phase == phase]
@@ -338,3 +345,15 @@ class PcdvaeGenerator:
 def _occupations(row: Sequence[Draft]) -> np.ndarray:
     """int8 ``[n_drafts, n_sites]`` of drafts whose elements are decided."""
     return np.array([draft.types for draft in row], dtype=np.int8)
+
+
+def _few(index: HistoryIndex, seed: int) -> list[Known]:
+    """What proposals are judged by: all labels, or of very many the best and as many others at random."""
+    known = [one for one in index.by_id.values() if one.score is not None]
+    if len(known) <= _MOST_KNOWN:
+        return known
+    best = index.best(_MOST_KNOWN // 2)
+    taken = {one.request_id for one in best}
+    others = [one for one in known if one.request_id not in taken]
+    chosen = np.random.default_rng(seed).permutation(len(others))[: _MOST_KNOWN - len(best)]
+    return [*best, *(others[k] for k in np.sort(chosen).tolist())]

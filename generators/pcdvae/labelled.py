@@ -12,6 +12,7 @@ from ase import Atoms
 from pydantic import Field
 
 from ...errors import StructureError
+from ...structures.composition import reduced_formula
 from ...structures.phase import classify_phase
 from ...structures.settings import Settings
 from .crystals import Crystal, crystal_from
@@ -68,9 +69,10 @@ class LabelledCrystals:
         names = sorted(set(self.groups))
         n_held = max(1, round(fraction * len(names))) if fraction > 0.0 else 0
         if n_held >= len(names):
+            named = ", ".join(names[:_N_NAMED]) + (", …" if len(names) > _N_NAMED else "")
             raise StructureError(
-                f"all {len(self.crystals)} structures have the composition {names[0]}; add others, or set "
-                "validation_fraction to 0"
+                f"validation_fraction: {fraction:g} would hold out all compositions; the {len(self.crystals)} "
+                f"structures have {len(names)} ({named}). Add others, or set it to 0"
             )
         held = {names[k] for k in np.random.default_rng(seed).permutation(len(names))[:n_held]}
         pairs = list(zip(self.crystals, self.groups, strict=True))
@@ -87,7 +89,7 @@ def labelled_crystals(rows: Sequence[Atoms], settings: CrystalDataSettings) -> L
         StructureError: fewer than two structures, a phase without any, rows that cannot be used (all of them are
             counted), or a property that no row has.
     """
-    known = [i for i, atoms in enumerate(rows) if settings.property is None or _value(atoms, settings.property)]
+    known = [i for i, atoms in enumerate(rows) if settings.property is None or _has_value(atoms, settings.property)]
     if not known and rows:
         names = sorted({name for atoms in rows for name, x in atoms.info.items() if _number(x) is not None})
         raise StructureError(
@@ -120,12 +122,12 @@ def labelled_crystals(rows: Sequence[Atoms], settings: CrystalDataSettings) -> L
             + ", ".join(f"{n} {phase}" for phase, n in sorted(counts.items()))
         )
     crystals = tuple(crystal.of_phase(phases.index(phase)) for _, crystal, phase in found)
-    groups = tuple(str(rows[i].symbols.formula.format("hill")) for i, _, _ in found)
+    groups = tuple(reduced_formula(rows[i]) for i, _, _ in found)
     used = tuple(i for i, _, _ in found)
     return LabelledCrystals(crystals, groups, elements, phases, used, unusable, len(rows) - len(known))
 
 
-def _value(atoms: Atoms, name: str) -> bool:
+def _has_value(atoms: Atoms, name: str) -> bool:
     return not atoms.info.get("failure") and _number(atoms.info.get(name)) is not None
 
 

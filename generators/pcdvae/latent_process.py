@@ -19,6 +19,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern,
 _N_FIT = 500  # labels that hyperparameters are fitted to; all are conditioned on
 _LEAST_OF_A_PHASE = 5
 _LEAST_SPREAD = 1e-6
+_LEAST_SHARE = 1e-4  # of the widest latent component; what is narrower is rounding
 _JITTER = 1e-8  # for labels that the encoder cannot tell apart
 
 
@@ -80,7 +81,8 @@ def fit_latent_process(latents: np.ndarray, phases: np.ndarray, values: np.ndarr
         known, mine = latents[phases == phase], values[phases == phase]
         if len(known) < _LEAST_OF_A_PHASE:
             continue
-        center, width = known.mean(0), np.maximum(known.std(0), _LEAST_SPREAD)
+        center, spreads = known.mean(0), known.std(0)
+        width = np.maximum(spreads, max(_LEAST_SHARE * float(spreads.max()), _LEAST_SPREAD))
         mean, spread = float(mine.mean()), max(float(mine.std()), _LEAST_SPREAD)
         inputs, targets = (known - center) / width, (mine - mean) / spread
         # for n_latent components of variance 1 the linear part has a variance of 0.2 at first

@@ -13,12 +13,17 @@ from torch import Tensor
 
 from .crystals import Crystal, CrystalBatch
 from .settings import NoiseSettings
+from .torus import Torus
+
+
+def largest_sigma_ang(torus: Torus, settings: NoiseSettings) -> float:
+    """Largest standard deviation of displacements in a cell, Å: more than that a model has not learnt."""
+    return settings.sigma_max_ang or max(torus.sigma_even_ang, 2.0 * settings.sigma_min_ang)
 
 
 def sigmas_ang(crystal: Crystal, settings: NoiseSettings) -> np.ndarray:
     """Standard deviations of displacements, Å, ``[n_levels]``: largest first, a constant factor apart."""
-    largest = settings.sigma_max_ang or max(crystal.torus.sigma_even_ang, 2.0 * settings.sigma_min_ang)
-    return np.geomspace(largest, settings.sigma_min_ang, settings.n_levels)
+    return np.geomspace(largest_sigma_ang(crystal.torus, settings), settings.sigma_min_ang, settings.n_levels)
 
 
 def type_sigmas(settings: NoiseSettings) -> np.ndarray:

@@ -81,6 +81,7 @@ class PropertyEnsemble(nn.Module):
         return (silu(latents @ self.first + self.shift) @ self.last)[..., 0] + self.offset
 
 
+@threads(1)
 def fit_ensemble(fitted: FittedPcdvae, n_heads: int, *, seed: int) -> PropertyEnsemble:
     """Fit heads to the latent vectors and values of the training structures.
 

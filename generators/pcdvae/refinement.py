@@ -97,7 +97,7 @@ class LatentJudge:
         *,
         seed: int,
     ) -> LatentJudge:
-        """Fit to all that is labelled, whether the model has learnt from it or not; at least one structure."""
+        """Fit to labels, whether the model has learnt from them or not; at least one."""
         phases = np.array([space.phases.index(one.lattice.phase) for one in known])
         fractions = np.array([space.counts(one.occupation) / one.lattice.n_sites for one in known])
         volumes_ang3 = np.array([one.relaxed_volume_ang3 for one in known])

@@ -7,8 +7,8 @@ can be tried on distributions whose score is known.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from ase import Atoms
 from ase.geometry import cellpar_to_cell
 
 from ...surrogates.threads import threads
+from ..screening import FAULT
 from .element_noise import assigned, shuffled, whole_counts
 from .model import Pcdvae
-from .noise import type_sigmas
+from .noise import largest_sigma_ang, type_sigmas
 from .sampler_settings import LangevinSettings, PredictorCorrectorSettings
 from .settings import NoiseSettings
 from .torus import Torus
@@ -28,6 +29,11 @@ Progress = Callable[[int], None]
 
 _BATCH_ATOMS = 2000  # of a call of the decoder: memory, and no faster with more
 _ANGLES = (30.0, 150.0)  # degrees; what the lattice head may say of a cell
+_LEAST_LENGTH_ANG = 0.1  # of a cell of one atom
+_LEAST_VOLUME = 0.1  # of a cell, in that of one with the same lengths and right angles
+_MOST_LENGTH = 4.0  # of a cell vector over the mean of the training cells, or under it
+_MOST_STRETCH = 2.0  # of a cell over the mean training cell, in each direction, or under it
+_PARTS = {"latents": 0, "drawing": 1}
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Draft:
         cell: ``[3, 3]``, Å.
         value: predicted property; NaN where the model has none.
         scaled_sites: where atoms start from, in the cell's vectors ``[n_atoms, 3]``; none to start from anywhere.
-        start_sigma_ang: noise that the start has; the largest level that is undone.
+        start_sigma_ang: noise that the start has, and the largest level that is undone; at most the model's largest.
         types: elements that the sites start from, int64 ``[n_atoms]``, ``counts`` of each; none: any order.
         start_type_sigma: noise of the elements that belongs to them; none: the model's largest.
     """
@@ -65,11 +71,16 @@ class Cloud:
         positions: ``[n_atoms, 3]``, Å.
         types: int64 ``[n_atoms]``.
         owner: structure of each atom, int64 ``[n_atoms]``, ascending.
+        is_lost: whether nothing finite could be said of an atom, bool ``[n_atoms]``.
     """
 
     positions: np.ndarray
     types: np.ndarray
     owner: np.ndarray
+    is_lost: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_lost = np.zeros(len(self.owner), dtype=bool)
 
     @property
     def ends(self) -> np.ndarray:
@@ -89,22 +100,54 @@ class Denoiser(Protocol):
         ...
 
 
+def generator_of(seed: int, part: Literal["latents", "drawing"], *numbers: int) -> np.random.Generator:
+    """Random numbers of one thing that is drawn; those of others, and of the seed itself, are independent of them."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_PARTS[part], *numbers)))
+
+
 def drafts(model: Pcdvae, latents: np.ndarray) -> list[Draft]:
-    """What the heads say of latent vectors ``[n, n_latent]``."""
+    """What the heads say of latent vectors ``[n, n_latent]``.
+
+    Far from the training structures heads say anything. So angles that no cell has become those of the mean training
+    cell, and lengths and the cube root of the volume of an atom stay within factors of four and two of what they are
+    there.
+    """
     with torch.no_grad():
         heads = model.heads(torch.as_tensor(latents, dtype=model.lattice_mean.dtype))
         numbers = heads.n_atoms[:, 1:].argmax(-1).numpy() + 1
+        phases = heads.phases.tolist()
         fractions = heads.composition.softmax(-1).double().numpy()
         lattices = (heads.lattice * model.lattice_spread + model.lattice_mean).double().numpy()
         nothing = torch.full((len(latents),), torch.nan)
         values = nothing if heads.value is None else heads.value * model.value_spread + model.value_mean
+        mean = model.lattice_mean.double().numpy()
     found = []
     for k, n_atoms in enumerate(numbers.tolist()):
-        lengths = np.maximum(lattices[k, :3], 0.5) * n_atoms ** (1.0 / 3.0)
-        cell = cellpar_to_cell([*lengths, *np.clip(lattices[k, 3:], *_ANGLES)])
+        cell = _cell(lattices[k], mean) * n_atoms ** (1.0 / 3.0)
         counts = whole_counts(fractions[k], n_atoms)
-        found.append(Draft(latents[k], int(heads.phases[k]), counts, cell, float(values[k])))
+        found.append(Draft(latents[k], phases[k], counts, cell, float(values[k])))
     return found
+
+
+def _cell(lattice: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Vectors ``[3, 3]``, Å, of a cell of one atom, from lengths and angles ``[6]``, and the mean of these in the
+    training data."""
+    usual_lengths, usual_angles = np.maximum(mean[:3], _LEAST_LENGTH_ANG), np.clip(mean[3:], *_ANGLES)
+    lengths = np.clip(lattice[:3], usual_lengths / _MOST_LENGTH, usual_lengths * _MOST_LENGTH)
+    angles = np.clip(lattice[3:], *_ANGLES)
+    if _share_of_volume(angles) < _LEAST_VOLUME:
+        angles = usual_angles
+    cell, usual = cellpar_to_cell([*lengths, *angles]), cellpar_to_cell([*usual_lengths, *usual_angles])
+    stretch = np.cbrt(np.linalg.det(cell) / np.linalg.det(usual))
+    return np.asarray(cell * (np.clip(stretch, 1.0 / _MOST_STRETCH, _MOST_STRETCH) / stretch))
+
+
+def _share_of_volume(angles: np.ndarray) -> float:
+    """Volume over the product of the lengths; 0 for impossible angles."""
+    a, b, c = np.cos(np.deg2rad(angles))
+    if angles.sum() >= 360.0 or 2.0 * angles.max() >= angles.sum():
+        return 0.0
+    return float(np.sqrt(max(1.0 - a * a - b * b - c * c + 2.0 * a * b * c, 0.0)))
 
 
 @threads(1)
@@ -119,14 +162,16 @@ def sample(
     """Draw one structure for each draft; the same whatever else is drawn in the same call.
 
     Returns:
-        Structures with the phase and the predicted property in ``info``.
+        Structures with the phase in ``info``, and a :data:`FAULT` where the decoder gave no finite numbers; there the
+        atoms lie at random.
     """
     found: list[Atoms] = []
     with torch.no_grad():
         for batch in _batches(wanted):
             denoise = _Decoder(model, batch)
-            rngs = [np.random.default_rng([seed, len(found) + k]) for k in range(len(batch))]
+            rngs = [generator_of(seed, "drawing", len(found) + k) for k in range(len(batch))]
             cloud = draw(denoise, batch, model.settings.noise, settings, rngs)
+            lost = np.unique(cloud.owner[cloud.is_lost]).tolist()
             for k, draft in enumerate(batch):
                 mine = cloud.owner == k
                 symbols = [model.elements[t] for t in cloud.types[mine]]
@@ -134,6 +179,8 @@ def sample(
                 atoms.wrap()
                 if model.phases:
                     atoms.info["phase"] = model.phases[draft.phase]
+                if k in lost:
+                    atoms.info[FAULT] = "the decoder gave no finite numbers"
                 found.append(atoms)
             if progress is not None:
                 progress(len(found))
@@ -235,8 +282,8 @@ class _Walk:
         most, least = (float(x) for x in type_sigmas(noise)[[0, -1]])
         for draft, rng in zip(wanted, rngs, strict=True):
             n_atoms = int(draft.counts.sum())
-            even = noise.sigma_max_ang or max(Torus(draft.cell).sigma_even_ang, 2.0 * noise.sigma_min_ang)
-            start = draft.start_sigma_ang or even
+            largest = largest_sigma_ang(Torus(draft.cell), noise)
+            start = min(draft.start_sigma_ang or largest, largest)
             starts.append(max(start, noise.sigma_min_ang))
             if draft.scaled_sites is None:
                 positions.append(rng.random((n_atoms, 3)) @ draft.cell)
@@ -256,7 +303,11 @@ class _Walk:
     def look(self, level: int) -> None:
         """Ask for scores and elements."""
         levels = np.stack([self.sigmas[level], self.type_sigmas[level]], 1)
-        self.scores, self.log_p = self.denoise(self.cloud, levels)
+        scores, log_p = self.denoise(self.cloud, levels)
+        is_lost = ~(np.isfinite(scores).all(-1) & np.isfinite(log_p).all(-1))
+        self.cloud.is_lost |= is_lost
+        self.scores = np.where(is_lost[:, None], 0.0, scores)  # so that the others of the batch can go on
+        self.log_p = np.where(is_lost[:, None], 0.0, log_p)
 
     def step_at(self, level: int, steps: np.ndarray) -> None:
         """A Langevin step at a level: x + a s + sqrt(2 a) z with a = step × σ², steps ``[n_structures]``."""

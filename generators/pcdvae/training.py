@@ -88,7 +88,7 @@ def train(
 
     Args:
         crystals: to learn from.
-        held_out: to judge by; the training structures, under other noise, where there are none.
+        held_out: to judge by; training structures, under other noise, where there are none.
         is_warm: the model was trained before, and keeps its weights, scales and units.
         checkpoint_path: where the state is kept; a training goes on from there if it has the same inputs.
         report: called with (epoch, losses) after each epoch; ``False`` ends the training.
@@ -101,7 +101,7 @@ def train(
         raise StructureError(f"{len(crystals)} structures to learn from; at least two are needed")
     with threads(settings.n_threads):
         model.to(settings.torch_device())
-        training = _Training(model, crystals, held_out or crystals, settings, seed)
+        training = _Training(model, crystals, held_out or _judged(crystals, settings, seed), settings, seed)
         inputs = _hashes(model, crystals, held_out, settings, seed)
         if checkpoint_path is not None and checkpoint_path.exists():
             training.restore(read_checkpoint(checkpoint_path, inputs))
@@ -124,6 +124,15 @@ def train(
     return TrainingResult(
         tuple(state.history), state.best_epoch, state.step, state.n_rollbacks, state.cpu_s, state.stop_reason
     )
+
+
+def _judged(crystals: Sequence[Crystal], settings: PcdvaeTrainingSettings, seed: int) -> Sequence[Crystal]:
+    """The training structures themselves, or as many of them as there are in an epoch, so that judging costs no more
+    than learning."""
+    if settings.epoch_size is None or settings.epoch_size >= len(crystals):
+        return crystals
+    chosen = np.random.default_rng([seed, 4]).permutation(len(crystals))[: settings.epoch_size]
+    return [crystals[k] for k in np.sort(chosen).tolist()]
 
 
 class _Training:

@@ -30,7 +30,8 @@ class PcdvaeTrainingSettings(Settings):
     max_epochs: int = Field(default=60, ge=1)
     """Passes over the structures."""
     epoch_size: int | None = Field(default=None, ge=1)
-    """Structures in an epoch, drawn in random order and more than once if need be; all of them once when left out."""
+    """Structures in an epoch, drawn in random order and more than once if need be; all of them when left out, and a few
+    once more to fill the last batch."""
     patience_epochs: int | None = Field(default=None, ge=1)
     """Epochs without a better held-out loss after which the training ends; when left out it never ends early."""
     max_cpu_s: float | None = Field(default=None, gt=0.0)

@@ -18,11 +18,11 @@ from ...surrogates.barriers.lattice_network import LatticeNetworkSettings
 from ...surrogates.barriers.settings import BarrierSettings, barrier_model_from_state
 from ...surrogates.base import Metrics, SurrogateState
 from ...surrogates.model_file import load_state, save_state
+from ...surrogates.threads import one_thread
 from ..execution.base import Runner, Tell
 from ..rounds.endings import LearningError
 from ..rounds.files import put
 from ..rounds.site import Workplace
-from ..rounds.threads import one_thread
 from ..rounds.training import clear_members, train_members
 from ..seeding import derive_seed
 from .config import BarrierLearningConfig

@@ -56,7 +56,7 @@ def generate(
     if config is not None:
         settings = load_settings(find_config(config), GenerationSettings, given)
     else:
-        source = YamlSource("--set", {"sampler": {"kind": "predictor_corrector"}})
+        source = YamlSource("--set", {})
         for assignment in given:
             source.override(assignment)
         settings = validate_settings(source, GenerationSettings, Path())

@@ -26,8 +26,8 @@ from ...surrogates.potentials.settings import core_of, potential_from_state
 from ...surrogates.potentials.staged_training import train_in_stages, warm_up_checkpoint
 from ...surrogates.potentials.torch_potential import TorchPotential
 from ...surrogates.potentials.training import TrainingResult
+from ...surrogates.threads import one_thread
 from ..execution.base import Runner, Tell
-from ..rounds.threads import one_thread
 from .config import LearningConfig
 
 DEVIATION = "force_deviation_ev_ang"

@@ -13,6 +13,7 @@ from ...generators.local_search import swap_trials
 from ...generators.random_orderings import random_candidate
 from ...generators.seen import SeenKeys
 from ...oracles.base import Label
+from ...structures.composition import reduced_formula
 from ...structures.files import read_structures, write_structures
 from ..labelling import stated_phase
 from ..rows import labelled_row
@@ -75,7 +76,7 @@ def splits(rows: Sequence[Atoms], settings: PipelineDataSettings, seed: int) -> 
         StructureError: too few to have one in each part.
     """
     if settings.split_by == "composition":
-        units = [str(row.symbols.formula.reduce()[0].format("hill")) for row in rows]
+        units = [reduced_formula(row) for row in rows]
     else:
         units = [f"{k:06d}" for k in range(len(rows))]
     names = sorted(set(units))

@@ -13,9 +13,9 @@ from ase import Atoms
 from ...generators.pcdvae.fitted import FittedPcdvae
 from ...generators.pcdvae.generation import DrawingSettings, drawn
 from ...surrogates.base import Metrics, SurrogateState
+from ...surrogates.threads import one_thread
 from ..execution.base import Runner, Tell
 from ..pcdvae_fitting import PcdvaeFitConfig, fit_pcdvae
-from ..rounds.threads import one_thread
 
 
 @dataclass(frozen=True)

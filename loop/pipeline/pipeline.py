@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...generators.screening import FAULT
 from ...structures.files import read_structures
 from ..report.build import write_page
 from ..report.pipeline import pipeline_report
@@ -22,7 +23,7 @@ from .data import CALLS, make_random_orderings, search_locally
 from .generation import draw_drafts, train_models
 from .jobs import PipelineRunner
 from .results import Findings, read_findings, write_tables
-from .screening import FAULT, label_drafts
+from .screening import label_drafts
 from .site import SPLIT, Labellers, OnProgress, PipelineFiles, Site, Stage
 
 OnStage = Callable[[str], None]

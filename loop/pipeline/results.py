@@ -16,13 +16,14 @@ import numpy as np
 from ase import Atoms
 
 from ...errors import StructureError
+from ...generators.screening import FAULT
 from ...structures.files import read_structures
 from ...structures.phase import classify_phase
 from ..rounds.files import put
 from .config import ModelName, PipelineConfig
 from .data import CALLS, START
 from .generation import MODEL, OPTIMIZATION, STEP
-from .screening import FAULT, IS_LABELLED, IS_SHUFFLED, SHUFFLED_PREFIX
+from .screening import IS_LABELLED, IS_SHUFFLED, SHUFFLED_PREFIX
 from .site import SPLIT, PipelineFiles
 
 PERCENTILES = (50, 75, 90, 95, 99, 100)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
-from ...generators.screening import ENERGY, Limits, early_fault, faults, limits_of
+from ...generators.screening import ENERGY, FAULT, ScreeningLimits, early_fault, faults, limits_of
 from ...oracles.base import Label
 from ...structures.base import Phase
 from ...structures.files import read_structures, write_structures
@@ -16,8 +16,6 @@ from ..seeding import derive_seed
 from .generation import MODEL
 from .site import Site
 
-FAULT = "fault"
-"""In the info of drafts that do not count: what is wrong with them."""
 IS_LABELLED = "was_labelled"
 """In the info of drafts: whether a label was asked for."""
 IS_SHUFFLED, SHUFFLED_PREFIX = "was_shuffled", "shuffled_"
@@ -54,7 +52,10 @@ def _screened(site: Site, drafts: Sequence[Atoms]) -> list[Atoms]:
     phases: list[Phase | None] = [None] * len(drafts)
     energies = site.label("screening", config.single_points(), bare, phases, files.journal("screening"))
     before = [labelled_row(atoms, result) for atoms, result in zip(bare, energies, strict=True)]
-    early = [early_fault(row, limits[draft.info[MODEL]]) for row, draft in zip(before, drafts, strict=True)]
+    early = [
+        draft.info.get(FAULT) or early_fault(row, limits[draft.info[MODEL]])
+        for row, draft in zip(before, drafts, strict=True)
+    ]
     chosen = [k for k, fault in enumerate(early) if not fault]
     results = site.label(
         "labelling", config.oracle, [bare[k] for k in chosen], phases[: len(chosen)], files.journal("drafts")
@@ -99,6 +100,6 @@ def _bare(atoms: Atoms) -> Atoms:
     return bare
 
 
-def _fault(before: Atoms, after: Atoms, limits: Limits) -> str:
+def _fault(before: Atoms, after: Atoms, limits: ScreeningLimits) -> str:
     (found,) = faults([before], [after], limits)
     return found

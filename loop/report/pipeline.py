@@ -15,12 +15,12 @@ import yaml
 from ase import Atoms
 
 from ... import __version__
+from ...generators.screening import FAULT
 from ..errors import RunDirectoryError
 from ..pipeline.config import ModelName, PipelineConfig
 from ..pipeline.data import VALUES
 from ..pipeline.generation import MODEL, OPTIMIZATION, STEP
 from ..pipeline.results import PERCENTILES, Findings, read_findings, table_3_cells
-from ..pipeline.screening import FAULT
 from ..pipeline.site import SPLIT, PipelineFiles
 from ..rounds.files import read_config
 from ..texts import axis_label, composition_text, number_text, unit_of, value_text

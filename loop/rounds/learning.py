@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 from pydantic import BaseModel
 
 from ...structures.whole_file import remove_unfinished
+from ...surrogates.threads import one_thread
 from ..errors import RunDirectoryError
 from ..execution.base import WorkerFactory
 from ..execution.build import connection
@@ -21,7 +22,6 @@ from .crew import Crew
 from .endings import Ending, EndReason
 from .files import CONFIG_NAME, put
 from .site import C, F, Workplace
-from .threads import one_thread
 
 R = TypeVar("R", covariant=True)
 

@@ -44,9 +44,9 @@ EXTRA = {
         "n_draws": 2,
         "n_best": 2,
         "model": {
-            **TINY.model_dump(mode="json"),
-            "encoder": {**TINY.encoder.model_dump(), "cutoff_ang": 2.8, "n_degrees": 1},
-            "decoder": {**TINY.decoder.model_dump(), "cutoff_ang": 2.8, "n_degrees": 1},
+            **TINY.model_dump(exclude_unset=True),
+            "encoder": {**TINY.encoder.model_dump(exclude_unset=True), "cutoff_ang": 2.8, "n_degrees": 1},
+            "decoder": {**TINY.decoder.model_dump(exclude_unset=True), "cutoff_ang": 2.8, "n_degrees": 1},
         },
         "training": {"max_epochs": 1, "epoch_size": 4, "batch_size": 4, "n_validation_draws": 1},
         "optimization": {"n_heads": 0, "decode_at": [2]},

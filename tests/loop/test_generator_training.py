@@ -51,7 +51,7 @@ PCDVAE: dict[str, Any] = {
     "kind": "pcdvae",
     "n_initial": 4,
     "growth": 1.6,
-    "model": TINY.model_dump(mode="json"),
+    "model": TINY.model_dump(exclude_unset=True),
     "training": {"max_epochs": 2, "epoch_size": 4, "batch_size": 4, "n_validation_draws": 1, "checkpoint_every_s": 0},
     "n_epochs_again": 1,
     "optimization": {"decode_at": [3], "n_heads": 0},

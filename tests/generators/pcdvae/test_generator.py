@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from alloysmith.generators.base import History, Objective
-from alloysmith.generators.pcdvae import training_job
-from alloysmith.generators.pcdvae.generator import PcdvaeGeneratorSettings
-from alloysmith.generators.pcdvae.optimization import LatentOptimizationSettings
+from alloysmith.generators.pcdvae import generator, training_job
+from alloysmith.generators.pcdvae.generator import PcdvaeGeneratorSettings, _few
 from alloysmith.generators.pcdvae.refinement import LatentJudge, RefinementSettings
 from alloysmith.generators.pcdvae.training_settings import PcdvaeTrainingSettings
+from alloysmith.generators.random_orderings import RandomOrderingsSettings
 from alloysmith.generators.seen import read_history, structure_key
 from alloysmith.structures.settings import SystemSettings
 from alloysmith.tests.generators.pcdvae.small import TINY
@@ -19,18 +19,20 @@ from alloysmith.tests.toy_campaign import ToyCampaign
 from pydantic import ValidationError
 
 SPACE = SystemSettings.model_validate({"elements": ["Ni", "Fe", "Cr"], "cell": {"repeat": [2, 2, 2]}}).space()
-QUICK = PcdvaeGeneratorSettings(
-    n_initial=4,
-    growth=1.3,
-    model=TINY,
-    training=PcdvaeTrainingSettings(max_epochs=2, epoch_size=4, batch_size=4, n_validation_draws=1),
-    n_epochs_again=1,
-    optimization=LatentOptimizationSettings(decode_at=(5,), n_heads=2),
-    n_levels=2,
-    n_draws=2,
-    n_best=3,
-    refinement=RefinementSettings(n_survivors=2, n_steps=3),
-    random_share=0.0,
+QUICK = PcdvaeGeneratorSettings.model_validate(
+    {
+        "n_initial": 4,
+        "growth": 1.3,
+        "model": TINY.model_dump(exclude_unset=True),  # small, and otherwise as campaigns have it
+        "training": {"max_epochs": 2, "epoch_size": 4, "n_validation_draws": 1},
+        "n_epochs_again": 1,
+        "optimization": {"decode_at": (5,), "n_heads": 2},
+        "n_levels": 2,
+        "n_draws": 2,
+        "n_best": 3,
+        "refinement": {"n_survivors": 2, "n_steps": 3},
+        "random_share": 0.0,
+    }
 )
 
 
@@ -101,6 +103,40 @@ def test_refined_proposals_promise_more_than_what_they_were_refined_from() -> No
     assert len(forecasts["refined"]) == 4
     assert min(forecasts["refined"]) > max(forecasts["plain"])
     assert max(forecasts["refined"]) > max(campaign.scores) - 0.5
+
+
+def test_a_few_settings_change_nothing_else() -> None:
+    default = PcdvaeGeneratorSettings()
+    given = PcdvaeGeneratorSettings.model_validate(
+        {
+            "model": {"n_latent": 32, "decoder": {"n_channels": 32}},
+            "training": {"device": "cuda"},
+            "optimization": {"n_heads": 0},
+        }
+    )
+    decoder = default.model.decoder.model_copy(update={"n_channels": 32})
+    assert given.model == default.model.model_copy(update={"n_latent": 32, "decoder": decoder})
+    assert given.training == default.training.model_copy(update={"device": "cuda"})
+    assert given.optimization == default.optimization.model_copy(update={"n_heads": 0})
+
+
+def test_atoms_that_start_further_off_than_the_model_has_learnt_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"start_sigma_ang is 0\.3 Å, but the model learns no more noise than"):
+        PcdvaeGeneratorSettings(start_sigma_ang=0.3)
+
+
+def test_very_many_labels_are_judged_by_the_best_and_some_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = ToyCampaign()
+    campaign.run(RandomOrderingsSettings().build("random", SPACE), 30)
+    index = read_history(campaign.history, SPACE)
+    everything = _few(index, seed=0)
+    assert [k.request_id for k in everything] == list(index.by_id)
+    monkeypatch.setattr(generator, "_MOST_KNOWN", 12)
+    few = _few(index, seed=0)
+    assert [k.request_id for k in few[:6]] == [k.request_id for k in index.best(6)]
+    assert len({k.request_id for k in few}) == 12
+    assert [k.request_id for k in _few(index, seed=1)[:6]] == [k.request_id for k in few[:6]]
+    assert {k.request_id for k in _few(index, seed=1)} != {k.request_id for k in few}
 
 
 def test_a_limit_of_time_is_refused() -> None:

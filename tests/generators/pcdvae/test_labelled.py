@@ -103,7 +103,11 @@ def test_compositions_are_held_out_whole() -> None:
     assert len(shares(held_out)) == 2
     assert not shares(training) & shares(held_out)
     assert data.split(0.0, seed=1) == (data.crystals, ())
-    with pytest.raises(StructureError, match="validation_fraction"):
+    large = [atoms * (2, 1, 1) for atoms in rows]
+    training, held_out = labelled_crystals([*rows, *large], CrystalDataSettings()).split(0.4, seed=1)
+    assert len(held_out) == 12  # both sizes of two compositions
+    assert {len(c.types) for c in held_out} == {8, 16}
+    with pytest.raises(StructureError, match="would hold out all compositions; the 3 structures have 1 "):
         labelled_crystals(rows[:3], CrystalDataSettings()).split(0.1, seed=1)
 
 

@@ -6,15 +6,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from alloysmith.generators.pcdvae.element_noise import assigned, shuffled, whole_counts, with_counts
+from alloysmith.generators.pcdvae.fitted import FittedPcdvae
+from alloysmith.generators.pcdvae.generation import GenerationSettings, generated
 from alloysmith.generators.pcdvae.sampler_settings import LangevinSettings, PredictorCorrectorSettings
-from alloysmith.generators.pcdvae.sampling import Cloud, Draft, drafts, draw, sample
+from alloysmith.generators.pcdvae.sampling import Cloud, Draft, drafts, draw, generator_of, sample
 from alloysmith.generators.pcdvae.settings import NoiseSettings
-from alloysmith.tests.generators.pcdvae.small import crystals, tiny_model
+from alloysmith.generators.screening import FAULT
+from alloysmith.surrogates.base import SurrogateError
+from alloysmith.tests.generators.pcdvae.small import TINY, crystals, tiny_model
+from ase.cell import Cell
 
 WIDE = np.eye(3) * 1000.0  # far wider than anything on it: no wrapping
 NOISE = NoiseSettings(sigma_min_ang=0.05, sigma_max_ang=2.0)
-N_ATOMS = 4000
+START = 0.3  # Å; where `generate` starts
 
 
 class Gaussian:
@@ -31,15 +37,15 @@ class Gaussian:
         return scores, np.zeros((len(scores), 2))
 
 
-def drawn(denoise: Gaussian, settings) -> np.ndarray:
-    """Deviations from the middle ``[N_ATOMS, 3]``; the start is that of the toy at the largest level."""
-    start = np.full((N_ATOMS, 3), 0.5) + denoise.deviation / 1000.0 * np.random.default_rng(9).standard_normal(
-        (N_ATOMS, 3)
-    )
-    draft = Draft(np.zeros(1), 0, np.array([N_ATOMS // 2, N_ATOMS // 2]), WIDE, scaled_sites=start, start_sigma_ang=2.0)
-    few = [draft]
-    cloud = draw(denoise, few, NOISE, settings, [np.random.default_rng(1)])
-    assert np.bincount(cloud.types).tolist() == [N_ATOMS // 2, N_ATOMS // 2]
+def drawn(
+    denoise: Gaussian, settings, noise: NoiseSettings = NOISE, n_atoms: int = 4000, start_sigma_ang: float | None = None
+) -> np.ndarray:
+    """Deviations from the middle ``[n_atoms, 3]``; the start is that of the toy at the largest level."""
+    true = denoise.deviation * np.random.default_rng(9).standard_normal((n_atoms, 3))
+    counts = np.array([n_atoms // 2, n_atoms // 2])
+    draft = Draft(np.zeros(1), 0, counts, WIDE, scaled_sites=0.5 + true / 1000.0, start_sigma_ang=start_sigma_ang)
+    cloud = draw(denoise, [draft], noise, settings, [np.random.default_rng(1)])
+    assert np.bincount(cloud.types).tolist() == counts.tolist()
     return cloud.positions - 500.0
 
 
@@ -70,6 +76,35 @@ def test_variance_of_a_gaussian(settings: PredictorCorrectorSettings, tolerance:
     variance = drawn(denoise, settings).var()
     assert variance == pytest.approx(deviation**2, rel=tolerance)
     assert denoise.n_calls == settings.n_calls <= 100
+
+
+def variance_by_hand(settings: PredictorCorrectorSettings, noise: NoiseSettings, deviation: float) -> float:
+    """What the sampler's steps make of the variance, followed exactly: all of them are linear on this toy."""
+    true = deviation**2
+    sigmas = np.geomspace(START, noise.sigma_min_ang, settings.n_levels)
+    variance = true + sigmas[0] ** 2
+    for level, sigma in enumerate(sigmas):
+        for _ in range(settings.n_corrections):
+            a = settings.step * sigma**2
+            variance = (1.0 - a / (true + sigma**2)) ** 2 * variance + 2.0 * a
+        if level + 1 == settings.n_levels:
+            return variance * (true / (true + sigma**2)) ** 2
+        below = sigmas[level + 1]
+        fresh = settings.stochasticity * below * np.sqrt(1.0 - (below / sigma) ** 2)
+        kept = np.sqrt(below**2 - fresh**2)
+        variance = variance * ((true + kept * sigma) / (true + sigma**2)) ** 2 + fresh**2
+    raise AssertionError("no levels")
+
+
+@pytest.mark.parametrize(("deviation", "share"), [(0.3, 0.98), (0.1, 0.92), (0.05, 0.75), (0.03, 0.52)])
+def test_the_default_sampler_has_the_right_variance_down_to_three_times_its_least_noise(
+    deviation: float, share: float
+) -> None:
+    settings, noise = PredictorCorrectorSettings(), NoiseSettings()
+    expected = variance_by_hand(settings, noise, deviation)
+    found = drawn(Gaussian(deviation), settings, noise, n_atoms=60_000, start_sigma_ang=START)
+    assert found.var() == pytest.approx(expected, rel=0.015)
+    assert expected / deviation**2 == pytest.approx(share, abs=0.01)
 
 
 def test_langevin_steps_of_published_length_double_the_variance_and_short_ones_do_not() -> None:
@@ -171,6 +206,84 @@ def test_drafts_follow_the_heads_and_samples_follow_the_drafts() -> None:
     other = sample(model, wanted, settings, seed=5)
     np.testing.assert_array_equal(again[2].positions, found[2].positions)
     assert not np.allclose(other[2].positions, found[2].positions)
+
+
+def test_random_numbers_of_what_is_drawn_are_those_of_nothing_else() -> None:
+    streams = [np.random.default_rng(5), generator_of(5, "latents"), *(generator_of(5, "drawing", k) for k in range(3))]
+    firsts = [rng.standard_normal(4).tolist() for rng in streams]
+    assert len({x for first in firsts for x in first}) == 20
+
+
+def test_no_more_noise_is_asked_for_than_the_model_has_learnt() -> None:
+    levels_seen = []
+
+    def denoise(cloud: Cloud, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        levels_seen.append(levels[:, 0])
+        return np.zeros((len(cloud.owner), 3)), np.zeros((len(cloud.owner), 2))
+
+    sites = np.random.default_rng(1).random((4, 3))
+    draft = Draft(np.zeros(1), 0, np.array([2, 2]), np.eye(3) * 5.0, scaled_sites=sites, start_sigma_ang=0.3)
+    noise = NoiseSettings(sigma_min_ang=0.03, sigma_max_ang=0.1)
+    settings = PredictorCorrectorSettings(n_levels=3, n_corrections=0)
+    cloud = draw(denoise, [draft], noise, settings, [np.random.default_rng(0)])
+    assert np.concatenate(levels_seen) == pytest.approx([0.1, np.sqrt(0.1 * 0.03), 0.03])
+    assert np.abs(cloud.positions - sites * 5.0).max() < 0.6
+
+
+@pytest.mark.parametrize("scale", [10.0, 1e4])
+def test_latent_vectors_that_ran_away_still_give_cells(scale: float) -> None:
+    model = tiny_model()
+    model.standardize(crystals())
+    usual = float(np.mean([abs(np.linalg.det(c.cell)) / len(c.types) for c in crystals()]))
+    for draft in drafts(model, scale * np.random.default_rng(0).standard_normal((200, 8))):
+        volume = np.linalg.det(draft.cell) / draft.counts.sum()
+        assert usual / 8.5 < volume < 8.5 * usual
+        widths = volume * draft.counts.sum() / np.linalg.norm(np.cross(draft.cell, np.roll(draft.cell, 1, 0)), axis=1)
+        assert widths.min() > 0.01
+
+
+@pytest.mark.parametrize(
+    "angles", [(40.0, 40.0, 100.0), (125.0, 125.0, 125.0), (120.0, 120.0, 120.0), (200.0, -5.0, 90.0)]
+)
+def test_angles_of_no_cell_become_those_of_the_mean_training_cell(angles: tuple[float, ...]) -> None:
+    model = tiny_model()
+    model.standardize(crystals())
+    with torch.no_grad():
+        last = model.head_lattice[-1]
+        last.weight.zero_()
+        said = torch.tensor([2.4, 2.4, 2.4, *angles])
+        last.bias.copy_((said - model.lattice_mean) / model.lattice_spread)
+    found = Cell(drafts(model, np.zeros((1, 8)))[0].cell).angles()
+    np.testing.assert_allclose(found, model.lattice_mean[3:].numpy(), atol=1e-3)
+
+
+def test_a_structure_that_the_decoder_says_nothing_about_has_a_fault_and_the_others_none() -> None:
+    model = tiny_model()
+    model.standardize(crystals())
+    latents = np.random.default_rng(0).standard_normal((3, 8))
+    wanted = drafts(model, latents)
+    settings = PredictorCorrectorSettings(n_levels=3)
+    healthy = sample(model, wanted, settings, seed=1)
+    broken = [wanted[0], replace(wanted[1], latent=np.full(8, np.nan)), wanted[2]]
+    found = sample(model, broken, settings, seed=1)
+    assert [atoms.info.get(FAULT) for atoms in found] == [None, "the decoder gave no finite numbers", None]
+    assert all(np.isfinite(atoms.positions).all() for atoms in found)
+    for k in (0, 2):
+        np.testing.assert_allclose(found[k].positions, healthy[k].positions, atol=1e-5)
+        assert found[k].symbols.get_chemical_formula() == healthy[k].symbols.get_chemical_formula()
+
+
+def test_a_model_of_little_noise_cannot_start_anywhere() -> None:
+    model = tiny_model(TINY.model_copy(update={"noise": NoiseSettings(sigma_max_ang=0.1)}))
+    model.standardize(crystals())
+    fitted = FittedPcdvae.of(model.eval(), "bulk_modulus_gpa", crystals())
+    settings = GenerationSettings(sampler=PredictorCorrectorSettings(n_levels=2, n_corrections=0))
+    with pytest.raises(SurrogateError, match=r"noise of at most 0\.1 Å"):
+        generated(fitted, settings.model_copy(update={"start": "anywhere"}), 2)
+    with pytest.raises(SurrogateError, match="that the training data has"):
+        generated(replace(fitted, sites={}), settings, 2)
+    sites = {(phase, n): np.random.default_rng(n).random((n, 3)) for phase in (0, 1) for n in range(1, 9)}
+    assert len(generated(replace(fitted, sites=sites), settings, 2)) == 2
 
 
 def test_many_structures_are_drawn_in_several_batches_and_sites_may_be_given() -> None:

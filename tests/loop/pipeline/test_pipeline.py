@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 import pytest
 from alloysmith.errors import ConfigError, StructureError
-from alloysmith.generators.screening import ENERGY, limits_of
+from alloysmith.generators.screening import ENERGY, FAULT, limits_of
 from alloysmith.generators.seen import structure_key
 from alloysmith.loop.cli.app import run_command_line
 from alloysmith.loop.cli.arguments import shipped_configs
@@ -26,7 +26,7 @@ from alloysmith.loop.pipeline.data import CALLS, START, VALUES, random_orderings
 from alloysmith.loop.pipeline.generation import MODEL, OPTIMIZATION, STEP
 from alloysmith.loop.pipeline.pipeline import PipelineEnd, run_pipeline
 from alloysmith.loop.pipeline.results import Best, best_line
-from alloysmith.loop.pipeline.screening import DRAWN_ENERGY, FAULT, IS_LABELLED
+from alloysmith.loop.pipeline.screening import DRAWN_ENERGY, IS_LABELLED
 from alloysmith.loop.pipeline.site import SPLIT, PipelineFiles, Stage
 from alloysmith.loop.rounds.endings import LearningError
 from alloysmith.oracles.base import Request
