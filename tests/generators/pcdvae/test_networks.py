@@ -109,6 +109,7 @@ STRUCTURES = {
     "bcc": lambda: colored(bulk("Ni", "bcc", a=2.9, cubic=True) * (2, 2, 1)),
 }
 ROTATION = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
+CHANGES = ("rotation", "inversion", "translation", "permutation", "supercell", "cell")
 UNIMODULAR = np.array([[1, 2, 0], [0, 1, 0], [-1, 1, 1]])
 
 
@@ -138,7 +139,7 @@ def transformed(atoms: Atoms, how: str) -> tuple[Atoms, np.ndarray, np.ndarray]:
     return changed, order, rotation
 
 
-@pytest.mark.parametrize("how", ["rotation", "inversion", "translation", "permutation", "supercell", "cell"])
+@pytest.mark.parametrize("how", CHANGES)
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_networks_depend_on_the_crystal_alone(name: str, how: str) -> None:
     atoms = STRUCTURES[name]()
@@ -153,13 +154,17 @@ def test_networks_depend_on_the_crystal_alone(name: str, how: str) -> None:
         np.testing.assert_allclose(new_logits, logits[order], atol=1e-9)
 
 
-def test_single_precision_keeps_five_digits() -> None:
+@pytest.mark.parametrize("how", CHANGES)
+def test_single_precision_keeps_five_digits(how: str) -> None:
     both = networks(3.8, torch.float32)
     for make in STRUCTURES.values():
         atoms = make()
-        changed, order, rotation = transformed(atoms, "rotation")
+        changed, order, rotation = transformed(atoms, how)
         np.testing.assert_allclose(both.encoded(changed), both.encoded(atoms), atol=1e-5)
-        np.testing.assert_allclose(both.decoded(changed)[0], both.decoded(atoms)[0][order] @ rotation.T, atol=1e-5)
+        scores, logits = both.decoded(atoms)
+        new_scores, new_logits = both.decoded(changed)
+        np.testing.assert_allclose(new_scores, scores[order] @ rotation.T, atol=1e-5)
+        np.testing.assert_allclose(new_logits, logits[order], atol=1e-5)
 
 
 def test_a_batch_is_its_structures_one_by_one() -> None:

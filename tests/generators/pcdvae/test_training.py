@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from alloysmith.errors import StructureError
+from alloysmith.generators.pcdvae import training
 from alloysmith.generators.pcdvae.fitted import FittedPcdvae
 from alloysmith.generators.pcdvae.training import train
 from alloysmith.generators.pcdvae.training_settings import PcdvaeTrainingSettings
@@ -103,6 +104,41 @@ def test_divergence_is_rolled_back_and_told() -> None:
     assert len(result.history) == 2
     assert all(np.isfinite(row["held_out_loss"]) for row in result.history)
     assert all(np.isfinite(x).all() for x in weights(model).values())
+
+
+def test_one_that_is_killed_right_after_a_return_goes_on_bit_by_bit(tmp_path: Path) -> None:
+    settings = QUICK.model_copy(update={"learning_rate": 300.0, "max_rollbacks": 30, "max_epochs": 2})
+    known, path = crystals(), tmp_path / "checkpoint"
+    whole = tiny_model()
+    in_one = train(whole, known, (), settings, seed=0)
+
+    def kill(_: int, metrics) -> bool:
+        if metrics["rollbacks"] == 2 and "rate_scale" in metrics:
+            raise KeyboardInterrupt
+        return True
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_model(), known, (), settings, seed=0, checkpoint_path=path, report=kill)
+    resumed = tiny_model()
+    again = train(resumed, known, (), settings, seed=0, checkpoint_path=path)
+    assert again.n_rollbacks == in_one.n_rollbacks >= 2
+    assert_equal(weights(whole), weights(resumed))
+
+
+def test_without_held_out_structures_it_judges_no_more_than_it_learns_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[int] = []
+    judge = training._Training._judge
+
+    def spy(self):
+        judged.append(len(self.held_out))
+        return judge(self)
+
+    monkeypatch.setattr(training._Training, "_judge", spy)
+    for epoch_size in (None, 8, 3):
+        train(
+            tiny_model(), crystals(), (), QUICK.model_copy(update={"max_epochs": 1, "epoch_size": epoch_size}), seed=0
+        )
+    assert judged == [6, 6, 3]
 
 
 def test_a_training_that_diverges_for_good_is_an_error() -> None:
