@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import parameters_to_vector
 
 from ...errors import StructureError
 from ...surrogates.base import Report, SurrogateError
@@ -119,7 +119,7 @@ def train(
             if checkpoint_path is not None and is_due:
                 write_checkpoint(training.checkpoint(inputs), checkpoint_path)
                 written = time.monotonic()
-        vector_to_parameters(training.best, model.parameters())
+        _set_weights(model, training.best)
         model.to("cpu")
     return TrainingResult(
         tuple(state.history), state.best_epoch, state.step, state.n_rollbacks, state.cpu_s, state.stop_reason
@@ -133,6 +133,18 @@ def _judged(crystals: Sequence[Crystal], settings: PcdvaeTrainingSettings, seed:
         return crystals
     chosen = np.random.default_rng([seed, 4]).permutation(len(crystals))[: settings.epoch_size]
     return [crystals[k] for k in np.sort(chosen).tolist()]
+
+
+def _set_weights(model: Pcdvae, weights: torch.Tensor) -> None:
+    """Copy weights ``[n_parameters]`` to where the model's are.
+
+    PyTorch's own function makes the parameters views of the vector. Matrix products then begin at other addresses, and
+    the last bits of sums depend on that.
+    """
+    parameters = list(model.parameters())
+    with torch.no_grad():
+        for parameter, values in zip(parameters, weights.split([p.numel() for p in parameters]), strict=True):
+            parameter.copy_(values.view_as(parameter))
 
 
 class _Training:
@@ -234,7 +246,7 @@ class _Training:
         sums: dict[str, float] = {}
         n = 0
         now = self._weights()
-        vector_to_parameters(self.average.weights, self.model.parameters())
+        _set_weights(self.model, self.average.weights)
         with torch.no_grad():
             for _ in range(self.settings.n_validation_draws):
                 for start in range(0, len(self.held_out), size):
@@ -243,7 +255,7 @@ class _Training:
                     n += len(batch)
                     for name, value in {"loss": float(total), **parts}.items():
                         sums[name] = sums.get(name, 0.0) + value * len(batch)
-        vector_to_parameters(now, self.model.parameters())
+        _set_weights(self.model, now)
         return {name: value / n for name, value in sums.items()}
 
     def _losses(self, chosen: Sequence[Crystal], rng: np.random.Generator) -> tuple[dict[str, float], torch.Tensor]:

@@ -10,12 +10,15 @@ import torch
 from alloysmith.errors import StructureError
 from alloysmith.generators.pcdvae import training
 from alloysmith.generators.pcdvae.fitted import FittedPcdvae
+from alloysmith.generators.pcdvae.labelled import CrystalDataSettings, labelled_crystals
+from alloysmith.generators.pcdvae.model import Pcdvae
+from alloysmith.generators.pcdvae.settings import DecoderSettings, EncoderSettings, PcdvaeSettings
 from alloysmith.generators.pcdvae.training import train
 from alloysmith.generators.pcdvae.training_settings import PcdvaeTrainingSettings
 from alloysmith.surrogates.base import SurrogateError
 from alloysmith.surrogates.model_file import load_state, save_state
 from alloysmith.surrogates.potentials.schedules import CosineScheduleSettings, PlateauScheduleSettings
-from alloysmith.tests.generators.pcdvae.small import crystals, tiny_model
+from alloysmith.tests.generators.pcdvae.small import ELEMENTS, alloys, crystals, tiny_model
 
 QUICK = PcdvaeTrainingSettings(
     batch_size=4, learning_rate=5e-3, schedule=CosineScheduleSettings(), max_epochs=4, checkpoint_every_s=0.0
@@ -77,6 +80,29 @@ def test_a_killed_training_goes_on_bit_by_bit(changes, tmp_path: Path) -> None:
     assert_equal(weights(whole), weights(resumed))
     assert list(again.history) == list(in_one.history)
     assert again.best_epoch == in_one.best_epoch
+
+
+def test_so_does_one_whose_sums_are_long(tmp_path: Path) -> None:
+    """From some size on, the last bits of matrix products depend on where in memory the weights begin."""
+    cells = [atoms * (2, 2, 1) for atoms in alloys()]
+    known = labelled_crystals(cells, CrystalDataSettings(elements=ELEMENTS, phases=("fcc", "bcc"))).crystals
+    sizes = PcdvaeSettings(
+        n_latent=32,
+        encoder=EncoderSettings(n_channels=32, n_interaction_channels=16, n_output_channels=64),
+        decoder=DecoderSettings(n_channels=32, n_triplet_channels=16, n_bilinear_channels=16),
+    )
+    settings = PcdvaeTrainingSettings(max_epochs=4, checkpoint_every_s=0.0, schedule=CosineScheduleSettings())
+
+    def run(epochs: int, path: Path | None) -> Pcdvae:
+        model = Pcdvae(sizes, ELEMENTS, ("fcc", "bcc"), max_atoms=32)
+        going_on = {"checkpoint_path": path, "report": lambda epoch, _: epoch < epochs}
+        train(model, known[:4], known[4:], settings, seed=0, **going_on)
+        return model
+
+    whole = run(4, None)
+    run(2, tmp_path / "checkpoint")
+    assert_equal(weights(whole), weights(run(4, tmp_path / "checkpoint")))
+    assert all(p.untyped_storage().nbytes() == p.nbytes for p in whole.parameters())
 
 
 def test_one_that_was_asked_to_end_can_go_on_and_other_inputs_are_refused(tmp_path: Path) -> None:
