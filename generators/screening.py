@@ -17,6 +17,7 @@ from ..errors import StructureError
 
 ENERGY = "energy_ev_per_atom"
 """Key of the potential energy in the info of rows."""
+_ROUNDING_EV = 1e-4  # of a cell's energies in files
 FAULT = "fault"
 """In the info of drafts that do not count: what is wrong with them."""
 
@@ -69,6 +70,27 @@ def faults(drafts: Sequence[Atoms], relaxed: Sequence[Atoms], limits: ScreeningL
     return [_fault(draft, after, limits) for draft, after in zip(drafts, relaxed, strict=True)]
 
 
+def check_energies(drafts: Sequence[Atoms], relaxed: Sequence[Atoms]) -> None:
+    """Find out whether two files can be what :func:`faults` is given.
+
+    Raises:
+        StructureError: no row of one of them has an energy, or they are the wrong way round.
+    """
+    for rows, when, oracle in ((drafts, "as generated", "single_point"), (relaxed, "relaxed", "relaxation")):
+        if rows and not any(map(_has_energy, rows)):
+            raise StructureError(
+                f"{_no_energy(rows[0], when)}, and none in the other rows either; label them with `alloysmith label "
+                f"oracles/{oracle}` first"
+            )
+    pairs = [pair for pair in zip(drafts, relaxed, strict=False) if all(map(_has_energy, pair))]
+    n_gained = sum(_lost_ev(*pair) < -_ROUNDING_EV for pair in pairs)
+    if n_gained > len(pairs) / 2:
+        raise StructureError(
+            f"{n_gained} of {len(pairs)} structures have more energy relaxed than as generated; are the two files "
+            "swapped, or labelled with different potentials?"
+        )
+
+
 def early_fault(draft: Atoms, limits: ScreeningLimits) -> str:
     """What is wrong with a structure whatever relaxation makes of it, so that it need not be relaxed; often nothing."""
     if not _has_energy(draft):
@@ -91,8 +113,7 @@ def _fault(draft: Atoms, relaxed: Atoms, limits: ScreeningLimits) -> str:
     for atoms, when in ((draft, "as generated"), (relaxed, "relaxed")):
         if not _has_energy(atoms):
             return _no_energy(atoms, when)
-    per_atom = float(relaxed.info[ENERGY])
-    lost = (float(draft.info[ENERGY]) - per_atom) * len(relaxed)
+    per_atom, lost = float(relaxed.info[ENERGY]), _lost_ev(draft, relaxed)
     element, fraction = _largest_fraction(relaxed)
     # rounding in files must not decide about what equals the limit
     if per_atom > limits.energy_ev_per_atom + 1e-6:
@@ -102,6 +123,11 @@ def _fault(draft: Atoms, relaxed: Atoms, limits: ScreeningLimits) -> str:
     if fraction > limits.fraction + 1e-6:
         return f"{100.0 * fraction:.0f} % of it is {element}, more than {100.0 * limits.fraction:.0f} %"
     return ""
+
+
+def _lost_ev(draft: Atoms, relaxed: Atoms) -> float:
+    """Energy of a cell that relaxation took."""
+    return (float(draft.info[ENERGY]) - float(relaxed.info[ENERGY])) * len(relaxed)
 
 
 def _has_energy(atoms: Atoms) -> bool:

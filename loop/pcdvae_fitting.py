@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field
 
+from ..errors import StructureError
 from ..generators.pcdvae.crystals import Crystal
 from ..generators.pcdvae.fitted import FittedPcdvae, encodings
 from ..generators.pcdvae.labelled import CrystalDataSettings, LabelledCrystals, labelled_crystals
@@ -79,6 +80,7 @@ def fit_pcdvae(
     held_out: Sequence[Atoms] = (),
     checkpoint_path: Path | None = None,
     report: Report | None = None,
+    on_data: Callable[[LabelledCrystals], None] | None = None,
 ) -> PcdvaeFit:
     """Train the generator of ``config``.
 
@@ -86,18 +88,26 @@ def fit_pcdvae(
         held_out: to judge by; a share of the compositions in ``rows`` where there are none.
         checkpoint_path: where a long training keeps its state, to go on from after a kill.
         report: called with (epoch, losses); ``False`` ends the training with what is best so far.
+        on_data: called with the data before the training begins.
 
     Raises:
         StructureError: rows that cannot be learnt from.
         SurrogateError: a training that diverges for good, or a checkpoint of other inputs.
     """
     data = labelled_crystals([*rows, *held_out], config.data)
+    if on_data is not None:
+        on_data(data)
     if held_out:
         pairs = list(zip(data.crystals, data.rows, strict=True))
         training = tuple(c for c, row in pairs if row < len(rows))
         judges = tuple(c for c, row in pairs if row >= len(rows))
     else:
         training, judges = data.split(config.data.validation_fraction, derive_seed(config.seed, 0, "split"))
+        if len(training) < 2:
+            raise StructureError(
+                f"{len(data.crystals)} structures, of which data.validation_fraction holds out {len(judges)}, leave "
+                "too few to learn from; set it to 0, or add structures"
+            )
     model = Pcdvae(
         config.pcdvae,
         data.elements,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -14,9 +15,13 @@ class GracefulStop:
     """While entered, remembers the first signal in :attr:`received`; the second one raises.
 
     Outside the main thread, where Python delivers no signals, it does nothing.
+
+    Args:
+        note: written to standard error at the first signal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, note: str = "") -> None:
+        self._note = note
         self.received: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -40,6 +45,7 @@ class GracefulStop:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = signal.Signals(number)
+            os.write(2, f"{self._note}\n".encode() if self._note else b"")
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
         else:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from ...errors import StructureError
 from ...surrogates.base import SurrogateError, SurrogateState
 from ...surrogates.threads import threads
 from .crystals import Crystal, batches, crystal_from
@@ -59,7 +60,13 @@ class FittedPcdvae:
         Raises:
             StructureError: a structure with other elements, or that is no proper crystal.
         """
-        return encodings(self.model, [crystal_from(atoms, self.model.elements) for atoms in rows])[0]
+        crystals = []
+        for row, atoms in enumerate(rows):
+            try:
+                crystals.append(crystal_from(atoms, self.model.elements))
+            except StructureError as error:
+                raise StructureError(f"row {row}: {error}") from error
+        return encodings(self.model, crystals)[0]
 
     def random_latents(self, n: int, rng: np.random.Generator, source: LatentSource = "encodings") -> np.ndarray:
         """Random latent vectors ``[n, n_latent]``."""

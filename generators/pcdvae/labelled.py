@@ -112,7 +112,8 @@ def labelled_crystals(rows: Sequence[Atoms], settings: CrystalDataSettings) -> L
             f"  {listed}" + ("\n  …" if len(unusable) > _N_NAMED else "")
         )
     if len(found) < 2:
-        raise StructureError(f"{len(found)} usable structures; at least two are needed to learn what they share")
+        n = "one usable structure" if found else "no usable structure"
+        raise StructureError(f"{n}; at least two are needed to learn what they share")
     counts = Counter(phase for _, _, phase in found)
     phases = settings.phases or tuple(sorted(counts))
     empty = [phase for phase in phases if not counts[phase]]

@@ -17,7 +17,11 @@ ConfigArgument = Annotated[
 RunDirArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The run directory of a campaign.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, dots for depth: budget.n_evaluations=50."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the settings, dots for depth: PART.KEY=VALUE. May be repeated.",
+    ),
 ]
 MachineOption = Annotated[
     Path | None, typer.Option("--machine", metavar="FILE", help="YAML file with the execution section of this machine.")

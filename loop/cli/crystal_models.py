@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import typer
 from rich.table import Table
 
 from ...errors import ConfigError
+from ...generators.pcdvae.labelled import LabelledCrystals
 from ...structures.files import read_structures
 from ...surrogates.base import Metrics
 from ...surrogates.model_file import save_state
 from ..config import load_settings
 from ..pcdvae_fitting import HeadErrors, PcdvaeFitConfig, fit_pcdvae
+from ..signals import GracefulStop
 from ..texts import duration_text, unit_of
 from .console import notes, output, training_progress
 
@@ -31,9 +36,25 @@ def fit(
     if not files:
         raise ConfigError("give --data FILE, the labelled structures to learn from, or `files` in the configuration")
     checkpoint = model.with_name(f"{model.name}.checkpoint")
-    with training_progress(lambda epoch, metrics: _state(epoch, config.training.max_epochs, metrics)) as show:
+    with (
+        GracefulStop("stopping after this epoch; once more ends at once") as stop,
+        training_progress(lambda epoch, metrics: _state(epoch, config.training.max_epochs, metrics)) as show,
+    ):
         rows = [atoms for file in files for atoms in read_structures(file, allow_defects=True)]
-        fitted = fit_pcdvae(config, rows, checkpoint_path=checkpoint, report=show)
+        fitted = fit_pcdvae(
+            config,
+            rows,
+            checkpoint_path=checkpoint,
+            report=lambda epoch, metrics: show(epoch, metrics) and stop.received is None,
+            on_data=_tell_data,
+        )
+    if fitted.training.stop_reason == "asked":
+        notes().print(
+            f"interrupted after epoch {len(fitted.training.history)} of {config.training.max_epochs}, which is kept in "
+            f"{checkpoint}; the same command goes on",
+            markup=False,
+        )
+        raise typer.Exit(stop.exit_code)
     data_of = fitted.data
     if data_of.unusable:
         row, reason = next(iter(data_of.unusable.items()))
@@ -56,6 +77,18 @@ def fit(
         f"weights of epoch {result.best_epoch} ({result.stop_reason.replace('_', ' ')}){unlabelled}",
         markup=False,
     )
+
+
+def _tell_data(data: LabelledCrystals) -> None:
+    """What will be learnt from, so that a misspelt phase or a stray element is seen before the training."""
+    phases = Counter(data.phases[crystal.phase] for crystal in data.crystals)
+    elements = Counter(data.elements[k] for crystal in data.crystals for k in np.unique(crystal.types).tolist())
+    parts = [
+        f"{len(data.crystals)} structures",
+        ", ".join(f"{n} {phase}" for phase, n in sorted(phases.items())),
+        ", ".join(f"{element} in {n}" for element, n in sorted(elements.items())),
+    ]
+    notes().print("; ".join(parts), markup=False)
 
 
 def _state(epoch: int, n_epochs: int, metrics: Metrics) -> str:

@@ -51,7 +51,7 @@ def label(
     failures comes, it ends with status 3. Outcomes are kept in OUT.journal as they come: the same command goes
     on after a kill, and labels nothing twice, not even equal structures.
 
-    Example: alloysmith label oracles/nifecr_bulk_modulus structures.extxyz -o labelled.extxyz
+    Example: alloysmith label oracles/bulk_modulus structures.extxyz -o labelled.extxyz
     """
     settings: OracleSettings = load_settings(find_config(oracle), OracleSettings, overrides or ())
     check_target(target, ("extxyz",))

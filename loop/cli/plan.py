@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ...generators.learned import Learner
 from ..config import CampaignConfig, load_config
 from ..planning import LatticePlan, Plan, Trial, make_plan
 from ..texts import composition_text, duration_text, number_text
@@ -58,11 +59,20 @@ def _lines(config: CampaignConfig, plan: Plan) -> list[tuple[str, str]]:
     total_s = plan.n_evaluations * plan.evaluation_s
     lines += [
         ("cost", f"{plan.evaluation_s:.3g} s an evaluation ({source}), {duration_text(total_s)} of one core in all"),
-        ("time", f"about {duration_text(plan.evaluations_s)} for the evaluations; the agent's decisions come on top"),
+        ("time", f"about {duration_text(plan.evaluations_s)} for the evaluations; {_on_top(config)} come on top"),
     ]
     if config.budget.wall_s is not None:
         lines.append(("time limit", duration_text(config.budget.wall_s)))
     return lines
+
+
+def _on_top(config: CampaignConfig) -> str:
+    """What takes time beside evaluations, and is not foreseen."""
+    space = config.system.space()
+    learners = [n for n, settings in config.generators.items() if isinstance(settings.build(n, space), Learner)]
+    if not learners:
+        return "the agent's decisions"
+    return f"the agent's decisions, and the trainings of {', '.join(learners)}, which may take longer than all else,"
 
 
 def _lattice_line(lattice: LatticePlan) -> str:

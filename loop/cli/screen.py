@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ...generators.screening import faults, limits_of
+from ...generators.screening import check_energies, faults, limits_of
 from ...structures.files import read_structures, write_structures
-from .console import output
+from .console import notes, output
 from .writing import check_target
 
 
@@ -30,11 +30,13 @@ def screen(
 
     A structure is kept if it, relaxed, has no more energy per atom than the worst of the reference, if relaxation took
     at most 10 eV off its cell, and if no element has a larger share in it than in the reference. Energies are
-    `energy_ev_per_atom` in the rows' info, from `alloysmith label`, all with one potential:
+    `energy_ev_per_atom` in the rows' info, from `alloysmith label`, all with one potential. With `--phase any` drafts
+    that relax into another phase are kept, as in the paper. If none is kept, nothing is written, and it ends with
+    status 1.
 
     alloysmith label oracles/single_point drafts.extxyz -o before.extxyz
 
-    alloysmith label oracles/relaxation drafts.extxyz -o after.extxyz
+    alloysmith label oracles/relaxation drafts.extxyz -o after.extxyz --phase any
 
     alloysmith label oracles/relaxation train.extxyz -o reference.extxyz
 
@@ -43,7 +45,9 @@ def screen(
     check_target(target, ("extxyz", "db", "json"))
     after = read_structures(relaxed)
     limits = limits_of(read_structures(reference), relaxation_ev)
-    found = faults(read_structures(drafts), after, limits)
+    before = read_structures(drafts)
+    check_energies(before, after)
+    found = faults(before, after, limits)
     kept = [atoms for atoms, fault in zip(after, found, strict=True) if not fault]
     console = output()
     for fault, n in Counter(f for f in found if f).most_common():
@@ -52,4 +56,6 @@ def screen(
         write_structures(target, kept)
         console.print(f"wrote {target}: {len(kept)} of {len(found)} structures, relaxed", markup=False)
     else:
-        console.print(f"none of {len(found)} structures is kept, so {target} was not written", markup=False)
+        stale = f"; the {target.name} that is there is of an earlier call" if target.exists() else ""
+        notes().print(f"none of {len(found)} structures is kept, so nothing was written{stale}", markup=False)
+        raise typer.Exit(1)

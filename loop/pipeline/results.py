@@ -218,11 +218,14 @@ def best_line(findings: Findings, unit: str) -> str:
         return "no structure that was drawn counts, so there is no best one"
     value, of_search, of_random = (best[key].value for key in ("drafts", "local_search", "random"))
     sign = _sign(findings.config)
-    verdict = "above" if findings.config.objective.direction == "maximize" else "below"
-    is_better = sign * value > max(sign * of_search, sign * of_random)
+    better, worse = ("above", "below") if findings.config.objective.direction == "maximize" else ("below", "above")
+
+    def against(other: float) -> str:
+        return "as good as" if value == other else better if sign * value > sign * other else worse
+
     return (
-        f"best drawn: {value:.2f} {unit} ({best['drafts'].where}), {'' if is_better else 'not '}{verdict} the best of "
-        f"the local searches, {of_search:.2f}, and of the random orderings, {of_random:.2f}"
+        f"best drawn: {value:.2f} {unit} ({best['drafts'].where}); {against(of_search)} the best of the local "
+        f"searches, {of_search:.2f}, and {against(of_random)} that of the random orderings, {of_random:.2f}"
     )
 
 

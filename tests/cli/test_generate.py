@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 import yaml
 from alloysmith.generators.pcdvae.fitted import FittedPcdvae
+from alloysmith.loop.cli import crystal_models
 from alloysmith.structures.files import read_structures, write_structures
 from alloysmith.surrogates.model_file import load_state, save_state
 from alloysmith.tests.cli.toy import CommandLine
@@ -48,6 +50,42 @@ def test_fit_then_generate(alloysmith: CommandLine, files: Path) -> None:
     assert len(rows) == 3
     assert all(set(atoms.symbols) <= {"Ni", "Fe", "Cr"} and atoms.info["phase"] in ("fcc", "bcc") for atoms in rows)
     assert all(np.isfinite(atoms.info["expected_bulk_modulus_gpa"]) for atoms in rows)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_fit_that_is_interrupted_goes_on_to_the_same_model(
+    number: signal.Signals, alloysmith: CommandLine, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("fit", files / "fit.yaml", "--data", files / "data.extxyz", "--set", "training.max_epochs=3")
+    assert alloysmith(*command, "-o", files / "whole.safetensors").code == 0
+    tell = crystal_models._state
+
+    def tell_and_signal(epoch: int, n_epochs: int, metrics: dict[str, float]) -> str:
+        if epoch == 1:
+            signal.raise_signal(number)
+        return tell(epoch, n_epochs, metrics)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crystal_models, "_state", tell_and_signal)
+        ended = alloysmith(*command, "-o", files / "new.safetensors")
+    assert ended.code == 128 + number
+    assert "interrupted after epoch 1 of 3, which is kept in" in " ".join(ended.err.split())
+    assert not (files / "new.safetensors").exists()
+    assert alloysmith(*command, "-o", files / "new.safetensors").code == 0
+    assert (files / "new.safetensors").read_bytes() == (files / "whole.safetensors").read_bytes()
+
+
+def test_what_is_learnt_from_is_told_before_the_training(alloysmith: CommandLine, files: Path) -> None:
+    rows = alloys()
+    rows[5].info["phase"] = "liquid"
+    write_structures(files / "odd.extxyz", rows)
+    ended = alloysmith("fit", files / "fit.yaml", "--data", files / "odd.extxyz", "-o", files / "odd.safetensors")
+    assert ended.code == 0, ended.err
+    assert "6 structures; 2 bcc, 3 fcc, 1 liquid; Cr in " in ended.err
+    write_structures(files / "two.extxyz", rows[:2])
+    ended = alloysmith("fit", files / "fit.yaml", "--data", files / "two.extxyz", "-o", files / "two.safetensors")
+    assert ended.code == 2
+    assert "of which data.validation_fraction holds out 1" in ended.err
 
 
 def test_seeds_and_starts_decide_what_is_drawn(alloysmith: CommandLine, files: Path) -> None:
@@ -137,3 +175,18 @@ def test_screening_writes_what_is_kept(alloysmith: CommandLine, tmp_path: Path) 
     assert "1 of 2 structures" in ended.out
     (kept,) = read_structures(files[3])
     assert kept.info["energy_ev_per_atom"] == -16.2 / 4
+    swapped = alloysmith("screen", files[1], files[0], "--reference", files[2], "-o", tmp_path / "swapped.extxyz")
+    assert swapped.code == 2
+    assert "2 of 2 structures have more energy relaxed than as generated; are the two files swapped" in swapped.err
+    write_structures(tmp_path / "bare.extxyz", alloys(2))
+    bare = alloysmith("screen", tmp_path / "bare.extxyz", files[1], "--reference", files[2], "-o", files[3])
+    assert bare.code == 2
+    assert "no energy as generated" in bare.err
+    assert "alloysmith label oracles/single_point" in bare.err
+    none = alloysmith("screen", *files[:2], "--reference", files[2], "-o", files[3], "--max-relaxation", 0.1)
+    assert none.code == 1
+    assert (
+        "none of 2 structures is kept, so nothing was written; the kept.extxyz that is there is of an earlier"
+        in none.err
+    )
+    assert len(read_structures(files[3])) == 1

@@ -85,7 +85,7 @@ def test_an_empty_phase_one_structure_and_an_unknown_property_are_refused() -> N
         labelled_crystals(alloys(), CrystalDataSettings(phases=("fcc", "bcc", "hcp")))
     with pytest.raises(StructureError, match="its phase is bcc, but the model's phases are fcc"):
         labelled_crystals(alloys(), CrystalDataSettings(phases=("fcc",)))
-    with pytest.raises(StructureError, match="1 usable structures; at least two"):
+    with pytest.raises(StructureError, match="one usable structure; at least two"):
         labelled_crystals(alloys(1), CrystalDataSettings())
     with pytest.raises(StructureError, match="no row holds the property hardness_gpa; the rows hold bulk_modulus_gpa"):
         labelled_crystals(alloys(), CrystalDataSettings(property="hardness_gpa"))

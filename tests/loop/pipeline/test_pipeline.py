@@ -197,9 +197,19 @@ def test_the_tables_are_of_the_files(ended: tuple[PipelineFiles, PipelineEnd]) -
 def test_the_best_is_told_against_the_data(ended: tuple[PipelineFiles, PipelineEnd]) -> None:
     findings = ended[1].findings
     assert findings is not None
-    for value, text in ((500.0, "GPa (model x, published, step 5), above the best"), (10.0, "step 5), not above")):
+    low, high = sorted(findings.best[name].value for name in ("local_search", "random"))
+    is_search_best = findings.best["local_search"].value == high
+    for value, of_low, of_high in (
+        (high + 1.0, "above", "above"),
+        (low - 1.0, "below", "below"),
+        (high, "above", "as good as"),
+        (0.5 * (low + high), "above", "below"),
+    ):
         findings.best["drafts"] = Best(value, "model x, published, step 5", Atoms("Ni"))
-        assert text in best_line(findings, "GPa")
+        line = best_line(findings, "GPa")
+        of_search, of_random = (of_high, of_low) if is_search_best else (of_low, of_high)
+        assert f"GPa (model x, published, step 5); {of_search} the best of the local searches" in line
+        assert f"and {of_random} that of the random orderings" in line
     del findings.best["drafts"]
     assert "no structure" in best_line(findings, "GPa")
 
