@@ -45,6 +45,10 @@ def generate(
     --optimize the latent vectors are first moved to where the model expects better values of its property, and
     structures are drawn after 200, 500, 1000, 1500 and 2500 steps.
 
+    Settings for --set, or for a YAML file given by --config: start (sites, anywhere), start_sigma_ang, latents
+    (encodings, normal), sampler (kind, n_levels, n_corrections, n_steps, …), optimization (decode_at, n_heads, caution,
+    trust_radius, …), seed. docs/pcdvae.md explains them.
+
     What is written are drafts: relax and label them with `alloysmith label`.
 
     Example: alloysmith generate vae.safetensors -n 50 -o drafts.extxyz
