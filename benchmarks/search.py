@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,6 +33,7 @@ import numpy as np
 import plotly.graph_objects as go
 from alloysmith.loop.campaign import Campaign
 from alloysmith.loop.config import load_config
+from plotly.colors import hex_to_rgb, qualitative
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMBERS = (
@@ -197,16 +199,27 @@ def write_curves(curves: Sequence[Curve], out: Path) -> None:
         writer.writerow(["method", "seed", "evaluations", "best"])
         for curve in curves:
             writer.writerows((curve.method, curve.seed, k, value) for k, value in enumerate(curve.best.tolist(), 1))
+    by_method = {
+        method: [c for c in curves if c.method == method] for method in dict.fromkeys(c.method for c in curves)
+    }
     figure = go.Figure()
-    for k, method in enumerate(dict.fromkeys(curve.method for curve in curves)):
-        found = [curve.best for curve in curves if curve.method == method]
+    best_first = sorted(by_method, key=lambda method: -statistics.mean(c.sign * c.area for c in by_method[method]))
+    for method, colour in zip(best_first, cycle(qualitative.D3), strict=False):
+        found = [curve.best for curve in by_method[method]]
         together = np.array([best[: min(map(len, found))] for best in found])
-        x, colour = np.arange(1, together.shape[1] + 1), f"hsl({40 * k}, 70%, 40%)"
+        x, shade = np.arange(1, together.shape[1] + 1), f"rgba({', '.join(map(str, hex_to_rgb(colour)))}, 0.12)"
         band = {"x": x, "legendgroup": method, "hoverinfo": "skip", "showlegend": False, "line": {"width": 0}}
         figure.add_scatter(y=together.max(0), **band)
-        figure.add_scatter(y=together.min(0), fill="tonexty", fillcolor=f"hsla({40 * k}, 70%, 40%, 0.15)", **band)
-        figure.add_scatter(x=x, y=together.mean(0), name=method, legendgroup=method, line={"color": colour})
-    figure.update_layout(xaxis_title="evaluations", yaxis_title="best so far, mean and range over seeds")
+        figure.add_scatter(y=together.min(0), fill="tonexty", fillcolor=shade, **band)
+        figure.add_scatter(
+            x=x, y=together.mean(0), name=method, legendgroup=method, line={"color": colour, "width": 2.5}
+        )
+    figure.update_layout(
+        template="plotly_white",
+        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+        xaxis_title="evaluations",
+        yaxis_title="best so far, mean and range over seeds",
+    )
     figure.write_html(out / "curves.html")
 
 
