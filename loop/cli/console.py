@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
@@ -57,7 +59,7 @@ def metrics_text(step: int, metrics: Metrics) -> str:
 
 @contextmanager
 def training_progress(text: Callable[[int, Metrics], str] = metrics_text) -> Iterator[Report]:
-    """Shows how far a training is that is given what this yields as its report.
+    """Shows how far a training is that is given what this yields as its report; says what to do after Ctrl-C.
 
     Args:
         text: step and metrics in a line.
@@ -70,4 +72,10 @@ def training_progress(text: Callable[[int, Metrics], str] = metrics_text) -> Ite
             progress.update(bar, state=text(step, metrics))
             return True
 
-        yield show
+        try:
+            yield show
+        except KeyboardInterrupt:
+            progress.console.print(
+                "interrupted; the same command goes on from the last checkpoint, if there is one yet"
+            )
+            raise typer.Exit(128 + signal.SIGINT) from None

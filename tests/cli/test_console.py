@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import typer
 from alloysmith.loop.cli import console
 from alloysmith.loop.cli.console import ProgressBar, training_progress
+
+
+def test_ctrl_c_in_a_training_says_how_to_go_on(capsys) -> None:
+    with pytest.raises(typer.Exit) as ended, training_progress():
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == 130
+    assert said(capsys)[-1].startswith("interrupted; the same command goes on from the last checkpoint")
 
 
 def said(capsys) -> list[str]:
