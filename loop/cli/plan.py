@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ...generators.base import Generator
 from ...generators.learned import Learner
+from ...generators.portfolio import Portfolio
 from ..config import CampaignConfig, load_config
 from ..planning import LatticePlan, Plan, Trial, make_plan
 from ..texts import composition_text, duration_text, number_text
@@ -66,10 +68,16 @@ def _lines(config: CampaignConfig, plan: Plan) -> list[tuple[str, str]]:
     return lines
 
 
+def _learns(generator: Generator) -> bool:
+    if isinstance(generator, Portfolio):
+        return any(map(_learns, generator.members.values()))
+    return isinstance(generator, Learner)
+
+
 def _on_top(config: CampaignConfig) -> str:
     """What takes time beside evaluations, and is not foreseen."""
     space = config.system.space()
-    learners = [n for n, settings in config.generators.items() if isinstance(settings.build(n, space), Learner)]
+    learners = [n for n, settings in config.generators.items() if _learns(settings.build(n, space))]
     if not learners:
         return "the agent's decisions"
     return f"the agent's decisions, and the trainings of {', '.join(learners)}, which may take longer than all else,"

@@ -211,6 +211,9 @@ def test_plan_spends_nothing_and_measures(alloysmith: CommandLine, toy_config: P
     assert ended.out.count("labelled") == 4
     assert not list(tmp_path.glob("*/events.jsonl"))
     assert "hint" in alloysmith("plan", toy_config, "--no-trial").out
+    moves = "generators.search={kind: portfolio, members: {a: {kind: genetic}, b: {kind: random}}}"
+    assert "trainings" not in alloysmith("plan", "nifecr_portfolio", "--no-trial", "--set", moves).out
+    assert "trainings of search" in " ".join(alloysmith("plan", "nifecr_portfolio", "--no-trial").out.split())
     learning = alloysmith("plan", "nifecr_pcdvae", "--no-trial")
     assert "the trainings of search, which may take longer than all else" in " ".join(learning.out.split())
 
