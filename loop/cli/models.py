@@ -37,7 +37,7 @@ from ..yaml_source import read_yaml
 from . import barriers, crystal_models, potentials, voxels
 from .arguments import SetOption, find_config
 from .console import notes, output
-from .writing import check_target
+from .writing import check_model_target, check_target
 
 
 def fit(
@@ -78,7 +78,7 @@ def fit(
     path = find_config(config)
     keys = read_yaml(path).data
     if "pcdvae" in keys:
-        check_target(model)
+        check_model_target(model)
         crystal_models.fit(path, data or (), properties or (), model, overrides or ())
         return
     for key, others, learns in (
@@ -89,7 +89,7 @@ def fit(
         if key in keys:
             if properties:
                 raise ConfigError(f"a {key} model learns {learns}; leave --property out")
-            check_target(model)
+            check_model_target(model)
             others.fit(path, data or (), model, overrides or ())
             return
     chosen = [f"properties=[{', '.join(properties)}]"] if properties else []
@@ -97,7 +97,7 @@ def fit(
     files = data or settings.files
     if not files:
         raise ConfigError("give --data FILE, the labelled structures to learn from, or `files` in the configuration")
-    check_target(model)
+    check_model_target(model)
     result = fit_surrogate(settings, [atoms for file in files for atoms in read_structures(file)])
     save_surrogate(result.surrogate, model)
     if result.unusable:

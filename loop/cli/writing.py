@@ -8,6 +8,22 @@ from pathlib import Path
 
 from ...errors import ConfigError
 from ...structures.files import FileFormat, file_format
+from ...surrogates.base import SurrogateError
+from ...surrogates.model_file import load_state
+
+
+def check_model_target(path: Path) -> None:
+    """The same for a model file; what is there must be one, so that a slip does not replace a script or data.
+
+    Raises:
+        ConfigError: it is another file, or its folder cannot be written.
+    """
+    check_target(path)
+    if path.is_file():
+        try:
+            load_state(path)
+        except SurrogateError as error:
+            raise ConfigError(f"{path} is there and is no model file; name another file, or remove it") from error
 
 
 def check_target(path: Path, formats: Sequence[FileFormat] | None = None) -> None:

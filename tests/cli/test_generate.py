@@ -147,6 +147,10 @@ def test_bad_input_is_told(alloysmith: CommandLine, files: Path) -> None:
     assert ended.code == 2
     assert "row 4" in ended.err
     assert "NaN" in ended.err
+    ended = alloysmith("fit", files / "fit.yaml", "--data", files / "data.extxyz", "-o", files / "data.extxyz")
+    assert ended.code == 2
+    assert "data.extxyz is there and is no model file; name another file, or remove it" in " ".join(ended.err.split())
+    assert len(read_structures(files / "data.extxyz")) == 6
     ended = alloysmith("generate", files / "nothing.safetensors", "-o", files / "out.extxyz")
     assert ended.code == 1
     assert "no model file" in ended.err
