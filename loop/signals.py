@@ -45,7 +45,8 @@ class GracefulStop:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = signal.Signals(number)
-            os.write(2, f"{self._note}\n".encode() if self._note else b"")
+            if self._note:
+                os.write(2, f"{self._note}\n".encode())
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
         else:

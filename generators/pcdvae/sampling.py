@@ -32,7 +32,7 @@ _ANGLES = (30.0, 150.0)  # degrees; what the lattice head may say of a cell
 _LEAST_LENGTH_ANG = 0.1  # of a cell of one atom
 _LEAST_VOLUME = 0.1  # of a cell, in that of one with the same lengths and right angles
 _MOST_LENGTH = 4.0  # of a cell vector over the mean of the training cells, or under it
-_MOST_STRETCH = 2.0  # of a cell over the mean training cell, in each direction, or under it
+_MOST_STRETCH = 2.0  # of the cube root of a cell's volume over that of the mean training cell, or under it
 _PARTS = {"latents": 0, "drawing": 1}
 
 
@@ -109,8 +109,8 @@ def drafts(model: Pcdvae, latents: np.ndarray) -> list[Draft]:
     """What the heads say of latent vectors ``[n, n_latent]``.
 
     Far from the training structures heads say anything. So angles that no cell has become those of the mean training
-    cell, and lengths and the cube root of the volume of an atom stay within factors of four and two of what they are
-    there.
+    cell, lengths are cut to within a factor of four of its own, and after that the cube root of the volume of an atom
+    to within a factor of two.
     """
     with torch.no_grad():
         heads = model.heads(torch.as_tensor(latents, dtype=model.lattice_mean.dtype))
@@ -120,26 +120,29 @@ def drafts(model: Pcdvae, latents: np.ndarray) -> list[Draft]:
         lattices = (heads.lattice * model.lattice_spread + model.lattice_mean).double().numpy()
         nothing = torch.full((len(latents),), torch.nan)
         values = nothing if heads.value is None else heads.value * model.value_spread + model.value_mean
-        mean = model.lattice_mean.double().numpy()
+        cells = _cells(lattices, model.lattice_mean.double().numpy())
     found = []
     for k, n_atoms in enumerate(numbers.tolist()):
-        cell = _cell(lattices[k], mean) * n_atoms ** (1.0 / 3.0)
+        cell = cells[k] * n_atoms ** (1.0 / 3.0)
         counts = whole_counts(fractions[k], n_atoms)
         found.append(Draft(latents[k], phases[k], counts, cell, float(values[k])))
     return found
 
 
-def _cell(lattice: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Vectors ``[3, 3]``, Å, of a cell of one atom, from lengths and angles ``[6]``, and the mean of these in the
-    training data."""
+def _cells(lattices: np.ndarray, mean: np.ndarray) -> list[np.ndarray]:
+    """Vectors ``[3, 3]``, Å, of cells of one atom, from lengths and angles ``[n, 6]``, and the mean of these in the
+    training data, ``[6]``."""
     usual_lengths, usual_angles = np.maximum(mean[:3], _LEAST_LENGTH_ANG), np.clip(mean[3:], *_ANGLES)
-    lengths = np.clip(lattice[:3], usual_lengths / _MOST_LENGTH, usual_lengths * _MOST_LENGTH)
-    angles = np.clip(lattice[3:], *_ANGLES)
-    if _share_of_volume(angles) < _LEAST_VOLUME:
-        angles = usual_angles
-    cell, usual = cellpar_to_cell([*lengths, *angles]), cellpar_to_cell([*usual_lengths, *usual_angles])
-    stretch = np.cbrt(np.linalg.det(cell) / np.linalg.det(usual))
-    return np.asarray(cell * (np.clip(stretch, 1.0 / _MOST_STRETCH, _MOST_STRETCH) / stretch))
+    usual_volume = np.linalg.det(cellpar_to_cell([*usual_lengths, *usual_angles]))
+    lengths = np.clip(lattices[:, :3], usual_lengths / _MOST_LENGTH, usual_lengths * _MOST_LENGTH)
+    angles = np.clip(lattices[:, 3:], *_ANGLES)
+    cells = []
+    for own_lengths, own_angles in zip(lengths, angles, strict=True):
+        has_room = _share_of_volume(own_angles) >= _LEAST_VOLUME
+        cell = cellpar_to_cell([*own_lengths, *(own_angles if has_room else usual_angles)])
+        stretch = np.cbrt(np.linalg.det(cell) / usual_volume)
+        cells.append(cell * (np.clip(stretch, 1.0 / _MOST_STRETCH, _MOST_STRETCH) / stretch))
+    return cells
 
 
 def _share_of_volume(angles: np.ndarray) -> float:

@@ -12,20 +12,6 @@ from ...surrogates.base import SurrogateError
 from ...surrogates.model_file import load_state
 
 
-def check_model_target(path: Path) -> None:
-    """The same for a model file; what is there must be one, so that a slip does not replace a script or data.
-
-    Raises:
-        ConfigError: it is another file, or its folder cannot be written.
-    """
-    check_target(path)
-    if path.is_file():
-        try:
-            load_state(path)
-        except SurrogateError as error:
-            raise ConfigError(f"{path} is there and is no model file; name another file, or remove it") from error
-
-
 def check_target(path: Path, formats: Sequence[FileFormat] | None = None) -> None:
     """Find out before anything is computed whether ``path`` can be written.
 
@@ -46,3 +32,17 @@ def check_target(path: Path, formats: Sequence[FileFormat] | None = None) -> Non
             pass
     except OSError as error:
         raise ConfigError(f"{path.parent} cannot be written ({error.strerror}); choose another folder") from error
+
+
+def check_model_target(path: Path) -> None:
+    """The same for a model file; what is there must be one, so that a slip replaces no script and no data.
+
+    Raises:
+        ConfigError: it is another file, or its folder cannot be written.
+    """
+    check_target(path)
+    if path.is_file():
+        try:
+            load_state(path)
+        except SurrogateError as error:
+            raise ConfigError(f"{path} is there and is no model file; name another file, or remove it") from error
